@@ -1,0 +1,76 @@
+//! The commands, one file each.
+//!
+//! Takes the command line, gives the exit code.
+
+pub mod demo;
+pub mod explain;
+pub mod generate;
+pub mod run;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::exit::Exit;
+use crate::flags::{Command, Flags};
+
+/// Does what `args` say; the first of them is the executable.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let flags = match Flags::try_parse_from(as_ours(args)) {
+        Ok(flags) => flags,
+        Err(answer) => {
+            // Help and version are answers as well; nobody can be told that they cannot be printed.
+            let _ = answer.print();
+            return if answer.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let exit = match flags.command {
+        Command::Run(flags) => run::run(&flags),
+        Command::Explain { refusal } => explain::run(&refusal),
+        Command::Demo => demo::run(),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man => generate::man(),
+    };
+    exit.into()
+}
+
+/// The arguments without the `relive` that cargo puts in for its subcommands.
+fn as_ours(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|word| word == "relive") {
+        args.remove(1);
+    }
+    args
+}
+
+/// Writes `data` to stdout. A reader that has had enough is no failure.
+fn print(data: &[u8]) -> Exit {
+    let mut out = io::stdout().lock();
+    match out.write_all(data).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Done,
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(why) => fail(&relive::Error::file("stdout", "write", why)),
+    }
+}
+
+/// Tells `error` on stderr.
+fn fail(error: &relive::Error) -> Exit {
+    for line in crate::message::lines(error) {
+        crate::terminal::write_line(&line);
+    }
+    Exit::Own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_are_the_same() {
+        let args = |words: &[&str]| as_ours(words.iter().map(OsString::from));
+        assert_eq!(args(&["cargo-relive", "relive", "run"]), args(&["cargo-relive", "run"]));
+        assert_eq!(args(&["cargo-relive", "run", "relive"]), ["cargo-relive", "run", "relive"]);
+    }
+}

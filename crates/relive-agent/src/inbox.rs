@@ -1,0 +1,82 @@
+//! The agent's thread: accepts one connection at a time and answers its requests, for ever.
+//!
+//! Requests go into fixed buffers; what is not understood ends the connection, never the program. The only request with
+//! an effect is `Open`, and its effect is `dlopen`'s.
+
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+use relive_wire::LiveAddr;
+use relive_wire::agent::{HEAD_LEN, Head, Hello, PATH_MAX, Reply, Request, TEXT_MAX, VERSION};
+
+use crate::sys::{self, Accepted, Listener, Socket};
+
+/// First page of the executable and the control block, for [`Hello`].
+static PLACES: OnceLock<(LiveAddr, LiveAddr)> = OnceLock::new();
+
+/// Starts the thread on the inherited descriptor `fd`, which the program itself no longer has afterwards.
+pub(crate) fn run(fd: i32, exe_start: LiveAddr, control: LiveAddr) {
+    if PLACES.set((exe_start, control)).is_ok() {
+        sys::start_thread(fd, serve_all);
+    }
+}
+
+fn serve_all(listener: &Listener) {
+    let (exe_start, control) = PLACES.get().copied().unwrap_or_default();
+    loop {
+        match listener.accept() {
+            Accepted::Peer(socket) => {
+                let hello = Hello { version: VERSION, pid: sys::pid(), tid: sys::tid(), exe_start, control };
+                if socket.send(&hello.encode()) {
+                    serve(&socket);
+                }
+            }
+            Accepted::Nobody => {}
+            Accepted::Never => return,
+        }
+    }
+}
+
+/// Answers requests until the peer leaves or sends what is none.
+fn serve(socket: &Socket) {
+    let mut bytes = [0; HEAD_LEN];
+    while socket.receive(&mut bytes) {
+        let Some(head) = Head::decode(&bytes) else { return };
+        let answered = if head.kind == Request::Open as u32 {
+            open(socket, head)
+        } else if head.kind == Request::Ping as u32 {
+            head.len == 0 && reply(socket, head, Ok(0))
+        } else {
+            false
+        };
+        if !answered {
+            return;
+        }
+    }
+}
+
+/// Reads the path that follows `head`, opens it and answers; false if the connection is of no more use.
+fn open(socket: &Socket, head: Head) -> bool {
+    // One byte more than the longest path: it stays zero and ends the text.
+    let mut path = [0; PATH_MAX + 1];
+    let len = head.len as usize;
+    let Some(place) = path.get_mut(..len).filter(|_| len <= PATH_MAX) else { return false };
+    if !socket.receive(place) {
+        return false;
+    }
+    match CStr::from_bytes_until_nul(&path) {
+        Ok(path) if path.count_bytes() == len && len > 0 => {
+            sys::open_object(path, |result| reply(socket, head, result))
+        }
+        Ok(_) | Err(_) => reply(socket, head, Err(b"the path is empty or contains a zero byte")),
+    }
+}
+
+fn reply(socket: &Socket, request: Head, result: Result<u64, &[u8]>) -> bool {
+    let (kind, value, text) = match result {
+        Ok(value) => (Reply::Done, value, &[][..]),
+        Err(text) => (Reply::Failed, 0, &text[..text.len().min(TEXT_MAX)]),
+    };
+    let head = Head { kind: kind as u32, seq: request.seq, len: text.len() as u32, value };
+    socket.send(&head.encode()) && socket.send(text)
+}

@@ -1,0 +1,479 @@
+//! All unsafe code of the agent: libc and the loader, wrapped into functions of a few lines.
+//!
+//! Nothing in here knows the protocol. The constructor and the exported `dl_iterate_phdr` are here because their
+//! attributes are unsafe; they call the safe modules at once.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use libc::{dl_phdr_info, size_t};
+use relive_wire::LiveAddr;
+
+use crate::{objects, start};
+
+/// Bytes of the thread's stack. `dlopen` needs a few of the first pages, the program's thread-locals may need more.
+const STACK: usize = 512 << 10;
+/// Longest environment key, terminator included.
+const KEY_MAX: usize = 64;
+
+#[used]
+// SAFETY: the loader calls each word of `.init_array` as a C function; this one ignores the arguments.
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = constructor;
+
+extern "C" fn constructor() {
+    start::start();
+}
+
+/// The value of an environment key.
+pub(crate) fn env(key: &str) -> Option<&'static CStr> {
+    with_c_text(key, |key| {
+        // SAFETY: `key` is terminated; no other thread changes the environment before `main`.
+        let value = unsafe { libc::getenv(key.as_ptr()) };
+        // SAFETY: a value of the initial environment lies in the initial stack, which is never freed; `setenv` and
+        // `unsetenv` move pointers, not texts.
+        (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) })
+    })
+    .flatten()
+}
+
+/// Sets an environment key. Failure (no memory) leaves it as it was.
+pub(crate) fn set_env(key: &str, value: &CStr) {
+    // SAFETY: both are terminated; no other thread uses the environment before `main`.
+    with_c_text(key, |key| unsafe { libc::setenv(key.as_ptr(), value.as_ptr(), 1) });
+}
+
+/// Removes an environment key.
+pub(crate) fn unset_env(key: &str) {
+    // SAFETY: `key` is terminated; no other thread uses the environment before `main`.
+    with_c_text(key, |key| unsafe { libc::unsetenv(key.as_ptr()) });
+}
+
+/// `text` terminated, without allocating; `None` if it is too long or contains a zero byte.
+fn with_c_text<T>(text: &str, then: impl FnOnce(&CStr) -> T) -> Option<T> {
+    let mut copy = [0_u8; KEY_MAX];
+    copy.get_mut(..text.len()).filter(|_| text.len() < KEY_MAX)?.copy_from_slice(text.as_bytes());
+    let text_in_c = CStr::from_bytes_until_nul(&copy).ok()?;
+    (text_in_c.count_bytes() == text.len()).then(|| then(text_in_c))
+}
+
+/// First page of the executable, from the program headers that the kernel names.
+pub(crate) fn exe_start() -> Option<LiveAddr> {
+    let [headers_at, count, size] = [libc::AT_PHDR, libc::AT_PHNUM, libc::AT_PHENT].map(auxiliary);
+    if headers_at == 0 || size != size_of::<libc::Elf64_Phdr>() as u64 {
+        return None;
+    }
+    // SAFETY: the kernel mapped `count` headers of this size there; the executable is never unmapped.
+    let headers = unsafe { std::slice::from_raw_parts(headers_at as *const libc::Elf64_Phdr, count as usize) };
+    let stated_at = headers.iter().find(|header| header.p_type == libc::PT_PHDR)?.p_vaddr;
+    let lowest = headers.iter().filter(|header| header.p_type == libc::PT_LOAD).map(|header| header.p_vaddr).min()?;
+    let bias = headers_at.wrapping_sub(stated_at);
+    Some(LiveAddr(bias.wrapping_add(lowest) & !(auxiliary(libc::AT_PAGESZ).max(1) - 1)))
+}
+
+fn auxiliary(key: libc::c_ulong) -> u64 {
+    // SAFETY: reads a table that the loader keeps; no conditions.
+    unsafe { libc::getauxval(key) }
+}
+
+/// The process.
+pub(crate) fn pid() -> u32 {
+    std::process::id()
+}
+
+/// The calling thread.
+pub(crate) fn tid() -> u32 {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::gettid() as u32 }
+}
+
+/// A mapping that stays for the life of the process.
+pub(crate) struct Mapping {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    /// Writes `value` at `offset`; out of bounds or unaligned writes nothing.
+    pub(crate) fn store(&self, offset: u64, value: u64) {
+        let offset = offset as usize;
+        if offset.is_multiple_of(8) && offset.saturating_add(8) <= self.len {
+            // SAFETY: in bounds of the mapping, as just checked.
+            let word = unsafe { self.start.add(offset) };
+            // SAFETY: mapped writable, aligned (the mapping starts on a page), and nobody else knows it yet.
+            unsafe { word.cast::<u64>().write(value) };
+        }
+    }
+}
+
+/// Maps zeroed memory at exactly `at`; `None` if something is there already.
+pub(crate) fn map_zeroed_at(at: LiveAddr, len: u64) -> Option<Mapping> {
+    let flags = libc::MAP_FIXED_NOREPLACE;
+    let mapping = map(at.0 as *mut c_void, len as usize, flags)?;
+    if mapping.start as u64 == at.0 {
+        return Some(mapping);
+    }
+    // A kernel that does not know the flag took the address for a hint.
+    // SAFETY: exactly the mapping just made, which nobody uses.
+    unsafe { libc::munmap(mapping.start.cast(), mapping.len) };
+    None
+}
+
+fn map(at: *mut c_void, len: usize, flags: c_int) -> Option<Mapping> {
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: without MAP_FIXED no existing mapping is replaced.
+    let start = unsafe { libc::mmap(at, len, access, flags, -1, 0) };
+    (start != libc::MAP_FAILED).then_some(Mapping { start: start.cast(), len })
+}
+
+/// Zeroed bytes that are never freed.
+pub(crate) fn leak_zeroed(len: usize) -> Option<&'static mut [u8]> {
+    let mapping = map(ptr::null_mut(), len, 0)?;
+    // SAFETY: `len` zeroed writable bytes that are never unmapped and that nobody else refers to.
+    Some(unsafe { std::slice::from_raw_parts_mut(mapping.start, mapping.len) })
+}
+
+/// `count` empty objects that are never freed.
+pub(crate) fn leak_objects(count: usize) -> Option<&'static mut [Object]> {
+    let mapping = map(ptr::null_mut(), count.checked_mul(size_of::<Object>())?, 0)?;
+    // SAFETY: page-aligned, large enough, never unmapped, referred to by nobody else; all-zero bytes are an `Object`.
+    Some(unsafe { std::slice::from_raw_parts_mut(mapping.start.cast::<Object>(), count) })
+}
+
+/// One object for `dl_iterate_phdr`: a path and one executable segment.
+#[repr(C)]
+pub(crate) struct Object {
+    name: *const c_char,
+    bias: u64,
+    segment: libc::Elf64_Phdr,
+}
+
+// SAFETY: the pointer leads to bytes that are never written again nor freed (`new` takes them for ever).
+unsafe impl Sync for Object {}
+// SAFETY: as above.
+unsafe impl Send for Object {}
+
+impl Object {
+    /// An object at `bias` whose segment is at `link_addr` in its file. `name` must end with a zero byte, else the
+    /// name is empty.
+    pub(crate) fn new(name: &'static [u8], bias: u64, link_addr: u64, size: u64) -> Object {
+        let name = CStr::from_bytes_until_nul(name).unwrap_or_default().as_ptr();
+        let segment = libc::Elf64_Phdr {
+            p_type: libc::PT_LOAD,
+            p_flags: libc::PF_R | libc::PF_X,
+            p_offset: 0,
+            p_vaddr: link_addr,
+            p_paddr: link_addr,
+            p_filesz: size,
+            p_memsz: size,
+            p_align: 0x1000,
+        };
+        Object { name, bias, segment }
+    }
+
+    fn info(&self, adds: u64, subs: u64) -> dl_phdr_info {
+        dl_phdr_info {
+            dlpi_addr: self.bias,
+            dlpi_name: self.name,
+            dlpi_phdr: &raw const self.segment,
+            dlpi_phnum: 1,
+            dlpi_adds: adds,
+            dlpi_subs: subs,
+            dlpi_tls_modid: 0,
+            dlpi_tls_data: ptr::null_mut(),
+        }
+    }
+
+    /// Live address and size of the segment.
+    #[cfg(test)]
+    pub(crate) fn range(&self) -> (u64, u64) {
+        (self.bias + self.segment.p_vaddr, self.segment.p_memsz)
+    }
+
+    /// The path.
+    #[cfg(test)]
+    pub(crate) fn name(&self) -> &CStr {
+        // SAFETY: `new` stored a terminated text that is never freed.
+        unsafe { CStr::from_ptr(self.name) }
+    }
+}
+
+type Callback = unsafe extern "C" fn(*mut dl_phdr_info, size_t, *mut c_void) -> c_int;
+type Iterate = unsafe extern "C" fn(Callback, *mut c_void) -> c_int;
+
+/// The caller's callback and what the real list said last.
+struct Relay {
+    callback: Callback,
+    data: *mut c_void,
+    size: size_t,
+    adds: u64,
+    subs: u64,
+}
+
+/// libc's list, then the announced objects. Exported: it takes the place of libc's function of this name.
+///
+/// # Safety
+/// As libc's: `callback` must be sound to call with each object's information and `data`.
+// SAFETY: signature and meaning are libc's; the only other definition of the name is the one forwarded to.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn dl_iterate_phdr(callback: Option<Callback>, data: *mut c_void) -> c_int {
+    let (Some(callback), Some(real)) = (callback, real_iterate()) else { return 0 };
+    let mut relay = Relay { callback, data, size: 0, adds: 0, subs: 0 };
+    // SAFETY: `forward` is given what it expects, a `Relay` that outlives the call.
+    let answer = unsafe { real(forward, (&raw mut relay).cast()) };
+    if answer != 0 {
+        return answer;
+    }
+    for object in objects::announced() {
+        let mut info = object.info(relay.adds, relay.subs);
+        // SAFETY: the caller promised that its callback takes this; `size` covers no more than `info` has.
+        let answer = unsafe { callback(&raw mut info, relay.size.min(size_of::<dl_phdr_info>()), data) };
+        if answer != 0 {
+            return answer;
+        }
+    }
+    0
+}
+
+/// Passes one real object on and keeps the counters that the announced objects repeat.
+unsafe extern "C" fn forward(info: *mut dl_phdr_info, size: size_t, data: *mut c_void) -> c_int {
+    // SAFETY: `data` is the `Relay` of the call in progress, which nothing else touches meanwhile.
+    let relay = unsafe { &mut *data.cast::<Relay>() };
+    relay.size = size;
+    if size >= std::mem::offset_of!(dl_phdr_info, dlpi_tls_modid) {
+        // SAFETY: libc passes a valid record, and `size` says that it has the counters.
+        let counters = unsafe { &*info };
+        (relay.adds, relay.subs) = (counters.dlpi_adds, counters.dlpi_subs);
+    }
+    // SAFETY: the caller's own callback with libc's own record.
+    unsafe { (relay.callback)(info, size, relay.data) }
+}
+
+/// libc's `dl_iterate_phdr`, looked up once.
+fn real_iterate() -> Option<Iterate> {
+    static REAL: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+    let mut real = REAL.load(Ordering::Relaxed);
+    if real.is_null() {
+        // SAFETY: a terminated name; the handle means "after this object".
+        real = unsafe { libc::dlsym(libc::RTLD_NEXT, c"dl_iterate_phdr".as_ptr()) };
+        REAL.store(real, Ordering::Relaxed);
+    }
+    // SAFETY: null is `None`, everything else is libc's function of that signature.
+    unsafe { std::mem::transmute::<*mut c_void, Option<Iterate>>(real) }
+}
+
+/// Opens a shared object for good and calls `then` with its load bias or the loader's text.
+pub(crate) fn open_object<T>(path: &CStr, then: impl FnOnce(Result<u64, &[u8]>) -> T) -> T {
+    // SAFETY: a terminated path. What the object's constructors do is relive's business: it links objects without.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    let mut link_map: *const u64 = ptr::null();
+    if !handle.is_null() {
+        // SAFETY: an open handle, and the request stores one pointer.
+        unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut link_map).cast()) };
+    }
+    if link_map.is_null() {
+        // SAFETY: no arguments; the text stays valid until this thread's next call of the loader.
+        let text = unsafe { libc::dlerror() };
+        // SAFETY: null was excluded; otherwise a terminated text.
+        let text = if text.is_null() { c"the loader gave no reason" } else { unsafe { CStr::from_ptr(text) } };
+        return then(Err(text.to_bytes()));
+    }
+    // SAFETY: `l_addr` is the first word of every link map, and the object is never closed.
+    then(Ok(unsafe { *link_map }))
+}
+
+/// The inherited listening socket, owned by the agent's thread.
+pub(crate) struct Listener(c_int);
+
+/// What came of waiting for a connection.
+pub(crate) enum Accepted {
+    /// A connection.
+    Peer(Socket),
+    /// None this time; wait again.
+    Nobody,
+    /// The descriptor is of no more use.
+    Never,
+}
+
+impl Listener {
+    /// Waits for a connection of this user or root.
+    pub(crate) fn accept(&self) -> Accepted {
+        // SAFETY: no address is asked for.
+        let fd = unsafe { libc::accept4(self.0, ptr::null_mut(), ptr::null_mut(), libc::SOCK_CLOEXEC) };
+        if fd >= 0 {
+            let socket = Socket(fd);
+            return if socket.is_trusted() { Accepted::Peer(socket) } else { Accepted::Nobody };
+        }
+        match std::io::Error::last_os_error().raw_os_error() {
+            Some(libc::EINTR | libc::ECONNABORTED) => Accepted::Nobody,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                Accepted::Nobody
+            }
+            Some(_) | None => Accepted::Never,
+        }
+    }
+}
+
+/// One connection.
+pub(crate) struct Socket(c_int);
+
+impl Socket {
+    fn is_trusted(&self) -> bool {
+        let mut peer = libc::ucred { pid: 0, uid: libc::uid_t::MAX, gid: 0 };
+        let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+        let place = (&raw mut peer).cast();
+        // SAFETY: `place` has `len` writable bytes.
+        let result = unsafe { libc::getsockopt(self.0, libc::SOL_SOCKET, libc::SO_PEERCRED, place, &raw mut len) };
+        // SAFETY: no arguments, cannot fail.
+        let own = unsafe { libc::getuid() };
+        result == 0 && (peer.uid == own || peer.uid == 0)
+    }
+
+    /// Fills `bytes`; false if the peer left before.
+    pub(crate) fn receive(&self, bytes: &mut [u8]) -> bool {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // SAFETY: `rest` is writable for its length.
+            let got = unsafe { libc::recv(self.0, rest.as_mut_ptr().cast(), rest.len(), 0) };
+            match usize::try_from(got) {
+                Ok(0) => return false,
+                Ok(got) => rest = rest.get_mut(got..).unwrap_or_default(),
+                Err(_) if interrupted() => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Sends `bytes`; false if the peer left.
+    pub(crate) fn send(&self, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // SAFETY: `rest` is readable for its length; the flag keeps SIGPIPE from the program.
+            let sent = unsafe { libc::send(self.0, rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL) };
+            match usize::try_from(sent) {
+                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+                Err(_) if interrupted() => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        close(self.0);
+    }
+}
+
+fn interrupted() -> bool {
+    std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
+}
+
+fn close(fd: c_int) {
+    // SAFETY: callers own `fd`, or mean to close whatever is there in a table that is theirs alone.
+    unsafe { libc::close(fd) };
+}
+
+/// What the thread is started with.
+struct Job {
+    fd: c_int,
+    body: fn(&Listener),
+}
+
+/// The thread's work, and its answer that it tried for a file table of its own.
+static JOB: OnceLock<Job> = OnceLock::new();
+static TRIED_FOR_OWN_FILES: OnceLock<()> = OnceLock::new();
+
+/// Runs `body` on a new thread that no signal is delivered to. The thread takes `fd` into a file table of its own;
+/// when this returns the program no longer has it.
+pub(crate) fn start_thread(fd: c_int, body: fn(&Listener)) {
+    // SAFETY: changes one flag of a descriptor that relive handed to us.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if JOB.set(Job { fd, body }).is_ok() && create_thread() {
+        TRIED_FOR_OWN_FILES.wait();
+    }
+    close(fd);
+}
+
+/// Creates the thread with all signals blocked, which it inherits; the caller's mask is as before afterwards.
+fn create_thread() -> bool {
+    let mut all = empty_signals();
+    // SAFETY: an initialised set.
+    unsafe { libc::sigfillset(&raw mut all) };
+    let mut before = empty_signals();
+    // SAFETY: both sets are initialised.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
+    // Thread-locals of the program count against the stack: with very many the small stack is refused.
+    let created = create_thread_with(STACK) || create_thread_with(16 * STACK);
+    // SAFETY: `before` was filled in above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    created
+}
+
+fn empty_signals() -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: writes the whole set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: just written.
+    unsafe { set.assume_init() }
+}
+
+fn create_thread_with(stack: usize) -> bool {
+    let mut attributes = std::mem::MaybeUninit::uninit();
+    let attributes = attributes.as_mut_ptr();
+    // SAFETY: initialises the attributes, which are destroyed below.
+    if unsafe { libc::pthread_attr_init(attributes) } != 0 {
+        return false;
+    }
+    // SAFETY: initialised attributes.
+    unsafe { libc::pthread_attr_setstacksize(attributes, stack) };
+    // SAFETY: initialised attributes.
+    unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
+    let mut thread = 0;
+    // SAFETY: `thread_main` needs no argument and never unwinds.
+    let created = unsafe { libc::pthread_create(&raw mut thread, attributes, thread_main, ptr::null_mut()) };
+    // SAFETY: initialised above, used no more.
+    unsafe { libc::pthread_attr_destroy(attributes) };
+    created == 0
+}
+
+extern "C" fn thread_main(_: *mut c_void) -> *mut c_void {
+    // SAFETY: names the calling thread; no conditions.
+    let this = unsafe { libc::pthread_self() };
+    // SAFETY: a live thread and a terminated name of fewer than 16 bytes.
+    unsafe { libc::pthread_setname_np(this, c"relive-agent".as_ptr()) };
+    let job = JOB.get().filter(|job| take_own_files(job.fd));
+    let _ = TRIED_FOR_OWN_FILES.set(());
+    if let Some(job) = job {
+        (job.body)(&Listener(job.fd));
+        close(job.fd);
+    }
+    ptr::null_mut()
+}
+
+/// Gives this thread a file table that holds `keep` and nothing else; false if the system does not let it.
+fn take_own_files(keep: c_int) -> bool {
+    let Ok(keep) = c_uint::try_from(keep) else { return false };
+    if close_range(keep.saturating_add(1), c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) {
+        return keep == 0 || close_range(0, keep - 1, 0);
+    }
+    // Kernels before 5.9, and filters that do not know the call.
+    // SAFETY: from here on this thread's descriptors are its own; it holds none but `keep`.
+    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
+        return false;
+    }
+    // SAFETY: no memory is involved.
+    let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) }.clamp(1024, 1 << 16) as c_uint;
+    (0..limit).filter(|fd| *fd != keep).for_each(|fd| close(fd as c_int));
+    true
+}
+
+fn close_range(first: c_uint, last: c_uint, flags: c_uint) -> bool {
+    // SAFETY: only descriptors are affected, and with the first call they become this thread's alone.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) == 0 }
+}

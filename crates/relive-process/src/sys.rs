@@ -1,0 +1,241 @@
+//! All unsafe code of this crate: system calls, wrapped into functions of a few lines with safe signatures.
+//!
+//! Nothing in here decides anything; errors are the system's own.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::ptr;
+
+use libc::{c_int, c_long, c_uint, c_void, pid_t};
+
+/// A file's bytes, mapped read-only.
+#[derive(Debug)]
+pub(crate) struct FileMapping {
+    start: *const u8,
+    len: usize,
+}
+
+// SAFETY: the bytes are only ever read, and the mapping is this value's own until it is dropped.
+unsafe impl Send for FileMapping {}
+// SAFETY: as above.
+unsafe impl Sync for FileMapping {}
+
+impl FileMapping {
+    /// Maps the first `len` bytes of `file`.
+    pub(crate) fn new(file: &File, len: usize) -> io::Result<FileMapping> {
+        if len == 0 {
+            return Ok(FileMapping { start: ptr::null(), len });
+        }
+        let fd = file.as_raw_fd();
+        // SAFETY: a new private mapping at an address of the system's choice; nothing existing is touched.
+        let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(FileMapping { start: start.cast_const().cast(), len })
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: mapped readable for `len` bytes until the drop. The bytes do not change: `MappedFile` is documented
+        // for files that nobody writes to in place (relive's own links and copies). This rests on its callers.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}
+
+impl Drop for FileMapping {
+    fn drop(&mut self) {
+        if self.len != 0 {
+            // SAFETY: exactly the mapping made in `new`; no slice of it outlives `self`.
+            unsafe { libc::munmap(self.start.cast_mut().cast(), self.len) };
+        }
+    }
+}
+
+/// The system's answer as a result.
+fn checked(answer: c_long) -> io::Result<c_long> {
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+fn owned(fd: c_long) -> io::Result<OwnedFd> {
+    let fd = RawFd::try_from(checked(fd)?).map_err(io::Error::other)?;
+    // SAFETY: callers pass the answer of a call that just made this descriptor; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A second descriptor of the same file, numbered `least` or higher, closed on exec.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: makes a new descriptor; no memory is involved.
+    owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }.into())
+}
+
+/// Lets the program that `command` starts inherit descriptor `kept`, with the default effect of `signals`.
+/// `kept` must stay open in this process until the program was started.
+pub(crate) fn inherit(command: &mut Command, kept: Option<RawFd>, signals: Vec<i32>) {
+    let prepare = move || {
+        for signal in &signals {
+            // SAFETY: sets a default action, runs no handler; allowed between fork and exec.
+            unsafe { libc::signal(*signal, libc::SIG_DFL) };
+        }
+        if let Some(fd) = kept {
+            // SAFETY: changes a flag of a descriptor of the child; allowed between fork and exec.
+            checked(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())?;
+        }
+        Ok(())
+    };
+    // SAFETY: `prepare` calls only async-signal-safe functions and allocates nothing: its captures are moved in.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// A descriptor that stands for the process, whatever happens to its number.
+pub(crate) fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as pid_t, 0 as c_uint) })
+}
+
+/// Sends `signal` to the process.
+pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let no_info = ptr::null::<libc::siginfo_t>();
+    let fd = process.as_raw_fd();
+    // SAFETY: without information the kernel fills it in; no memory is read.
+    checked(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, no_info, 0 as c_uint) }).map(drop)
+}
+
+/// Waits until `fd` is readable; for a process that is when all its threads have ended. `None` waits for ever.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, milliseconds: Option<u32>) -> io::Result<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let timeout = milliseconds.map_or(-1, |ms| c_int::try_from(ms).unwrap_or(c_int::MAX));
+    // SAFETY: one entry, valid for the call.
+    let ready = checked(unsafe { libc::poll(&raw mut entry, 1, timeout) }.into())?;
+    Ok(ready > 0)
+}
+
+/// What `waitid` says of a child or tracee.
+struct Report {
+    code: c_int,
+    status: c_int,
+}
+
+fn wait_id(id: u32, flags: c_int) -> io::Result<Option<Report>> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = flags | libc::WNOHANG;
+    // SAFETY: `info` is writable and of the size that the call fills.
+    checked(unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags) }.into())?;
+    // SAFETY: zeroed and then filled in; any bits are a `siginfo_t`.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: `waitid` fills these fields in, or they are still zero.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    Ok((pid != 0).then_some(Report { code: info.si_code, status }))
+}
+
+/// Reaps the ended child `pid`: its exit code, or 128 + n if signal n ended it; `None` if it has not ended.
+pub(crate) fn reap(pid: u32) -> io::Result<Option<i32>> {
+    Ok(wait_id(pid, libc::WEXITED)?.and_then(|report| match report.code {
+        libc::CLD_EXITED => Some(report.status),
+        libc::CLD_KILLED | libc::CLD_DUMPED => Some(128 + report.status),
+        _ => None,
+    }))
+}
+
+/// State of a seized thread.
+pub(crate) enum TraceeState {
+    /// Not stopped.
+    Running,
+    /// Stopped, with the kernel's word for why: a signal in the low byte, an event above it.
+    Stopped(i32),
+    /// Ended.
+    Ended,
+}
+
+/// The state of thread `tid`, seized by the calling thread. The end of a main thread is left for the parent to see; that
+/// of another thread is taken, because an `exec` in the program waits for it.
+pub(crate) fn tracee_state(tid: u32, is_main: bool) -> io::Result<TraceeState> {
+    let flags = libc::__WALL | libc::__WNOTHREAD;
+    let is_end = |code| matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED);
+    // A wait takes the report of a stop away whatever it asks for. So stops are asked for first, and the end without
+    // taking it.
+    if let Some(stopped) = if_child(wait_id(tid, libc::WSTOPPED | flags))?.flatten() {
+        return Ok(TraceeState::Stopped(stopped.status));
+    }
+    match if_child(wait_id(tid, libc::WEXITED | libc::WNOWAIT | flags))? {
+        None => return Ok(TraceeState::Ended),
+        Some(report) if !report.as_ref().is_some_and(|report| is_end(report.code)) => return Ok(TraceeState::Running),
+        Some(_) => {}
+    }
+    if !is_main {
+        if_child(wait_id(tid, libc::WEXITED | flags))?;
+    }
+    Ok(TraceeState::Ended)
+}
+
+/// `None` if the system says that there is no such child. It says so also of a child that has ended when only stops were
+/// asked for.
+fn if_child<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
+    match answer {
+        Err(why) if why.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+fn ptrace(request: c_uint, tid: u32, addr: *mut c_void, data: *mut c_void) -> io::Result<()> {
+    // SAFETY: callers pass, for each request, an `addr` and `data` that the kernel may use in the way of that request:
+    // numbers, or a register record that lives through the call.
+    checked(unsafe { libc::ptrace(request, tid as pid_t, addr, data) }).map(drop)
+}
+
+/// Becomes the tracer of thread `tid` without stopping it. If this thread ends, the tracee runs on.
+pub(crate) fn seize(tid: u32) -> io::Result<()> {
+    // The one option makes an `exec` visible. Never PTRACE_O_EXITKILL: a killed relive must not kill the program.
+    let options = libc::PTRACE_O_TRACEEXEC as usize;
+    ptrace(libc::PTRACE_SEIZE, tid, ptr::null_mut(), ptr::without_provenance_mut(options))
+}
+
+/// Asks the seized thread `tid` to stop.
+pub(crate) fn interrupt(tid: u32) -> io::Result<()> {
+    ptrace(libc::PTRACE_INTERRUPT, tid, ptr::null_mut(), ptr::null_mut())
+}
+
+/// Lets the stopped thread `tid` go, with `signal` delivered if it is not 0.
+pub(crate) fn detach(tid: u32, signal: i32) -> io::Result<()> {
+    let signal = usize::try_from(signal).unwrap_or_default();
+    ptrace(libc::PTRACE_DETACH, tid, ptr::null_mut(), ptr::without_provenance_mut(signal))
+}
+
+/// The general registers of the stopped thread `tid`.
+pub(crate) fn registers(tid: u32) -> io::Result<libc::user_regs_struct> {
+    let mut registers = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
+    ptrace(libc::PTRACE_GETREGS, tid, ptr::null_mut(), registers.as_mut_ptr().cast())?;
+    // SAFETY: a record of integers, zeroed and then filled in.
+    Ok(unsafe { registers.assume_init() })
+}
+
+/// Sets the general registers of the stopped thread `tid`.
+pub(crate) fn set_registers(tid: u32, registers: &libc::user_regs_struct) -> io::Result<()> {
+    // The kernel only reads the record.
+    ptrace(libc::PTRACE_SETREGS, tid, ptr::null_mut(), ptr::from_ref(registers).cast_mut().cast())
+}
+
+/// Raises the calling thread above threads of normal priority; what it starts stays normal.
+pub(crate) fn raise_priority() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: affects the calling thread only; the record lives through the call.
+    checked(
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const parameters) }
+            .into(),
+    )
+    .map(drop)
+}
+
+/// Makes short naps of the calling thread short: by default the system rounds them up by 50 microseconds.
+pub(crate) fn nap_exactly() {
+    // SAFETY: affects the calling thread only; no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong, 0, 0, 0) };
+}

@@ -1,0 +1,216 @@
+//! The agent in a real program: it answers, and the program notices nothing of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::support::PATIENCE;
+use relive_process::Error;
+use relive_process::agent::{AgentLink, AgentListener};
+use relive_process::launch::{AgentSpec, Child, LaunchSpec, spawn};
+use relive_process::maps::MemoryMap;
+use relive_process::memory::Memory;
+use relive_process::stop::{StopOptions, stop};
+use relive_wire::NearLayout;
+use relive_wire::near::{CONTROL_TABLE_WORD, IMAGE_BIAS, SLOT_COUNT, SLOT_SIZE};
+
+/// Builds the agent once, the way it is built for users.
+fn agent_library() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("agent");
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../relive-agent/Cargo.toml");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--release", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(&target);
+        cargo.env("CARGO_PROFILE_RELEASE_PANIC", "abort").env_remove("RUSTFLAGS").env_remove("RUSTC_WORKSPACE_WRAPPER");
+        assert!(cargo.status().is_ok_and(|status| status.success()), "{cargo:?} works");
+        target.join("release/librelive_agent.so")
+    })
+}
+
+/// The program with the agent in it.
+struct Guest {
+    child: Child,
+    dir: PathBuf,
+    report: String,
+}
+
+impl Guest {
+    fn start(preload: Option<&Path>) -> Guest {
+        // Long enough that the path of the socket does not fit into a socket's address.
+        let dir = crate::support::directory(&format!("guest-{}", "x".repeat(120)));
+        let slots = dir.join("slots");
+        std::fs::create_dir(&slots).expect("the directory is ours");
+        close_to_others(&slots);
+        let [report, wait] = ["report", "wait"].map(|name| fifo(&dir.join(name)));
+        let program = crate::support::compile("guest", &dir, &[]);
+        let mut env: Vec<_> = std::env::vars_os().filter(|(key, _)| key != "LD_PRELOAD").collect();
+        env.extend(preload.map(|library| ("LD_PRELOAD".into(), library.into())));
+        let args = vec!["report".into(), report.clone().into(), wait.into()];
+        let listener = AgentListener::listen(&slots).expect("the directory is ours alone");
+        let agent = AgentSpec { library: agent_library(), slot_dir: &slots, listener: &listener };
+        let child =
+            spawn(&LaunchSpec { program, args, env, ..LaunchSpec::default() }, Some(&agent)).expect("it starts");
+        let report = std::fs::read_to_string(&report).expect("the program writes it");
+        Guest { child, dir, report }
+    }
+
+    fn connect(&self) -> AgentLink {
+        AgentLink::connect(&self.dir.join("slots"), self.child.pid(), PATIENCE, &|| self.child.is_alive())
+            .expect("the agent accepts")
+    }
+
+    /// Ends the program in its own way.
+    fn end(&self) -> i32 {
+        drop(std::fs::File::options().write(true).open(self.dir.join("wait")).expect("the program waits there"));
+        self.child.wait().expect("it is our child")
+    }
+
+    fn lines(&self, start: &str) -> Vec<&str> {
+        self.report.lines().filter(|line| line.starts_with(start)).collect()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.child.signal(9);
+        let _ = self.child.wait();
+    }
+}
+
+fn fifo(path: &Path) -> PathBuf {
+    assert!(Command::new("mkfifo").arg(path).status().is_ok_and(|status| status.success()), "mkfifo works");
+    path.to_owned()
+}
+
+fn close_to_others(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).expect("the directory is ours");
+}
+
+#[test]
+fn the_agent_says_where_it_is_and_maps_the_control_block() {
+    let guest = Guest::start(None);
+    let link = guest.connect();
+    let (hello, pid) = (*link.hello(), guest.child.pid());
+    let map = MemoryMap::read(pid).expect("the program runs");
+    let exe = std::fs::canonicalize(guest.dir.join("guest")).expect("the program is there");
+    let first = map.entries().iter().find(|entry| entry.path == exe).expect("the executable is mapped");
+    let layout = NearLayout::below(first.start).expect("there is room");
+    assert_eq!((hello.pid, hello.exe_start, hello.control), (pid, first.start, layout.control));
+    assert_ne!(hello.tid, pid);
+    let name = std::fs::read_to_string(format!("/proc/{pid}/task/{}/comm", hello.tid)).expect("the thread runs");
+    assert_eq!(name, "relive-agent\n");
+    let memory = Memory::open(pid).expect("the program is ours");
+    let word = layout.control.plus(CONTROL_TABLE_WORD);
+    assert_eq!(memory.read_u64(word).expect("the block is mapped"), layout.table(0).0);
+    let slots: Vec<String> = (0..SLOT_COUNT)
+        .map(|k| format!("slot {k:04}.so bias {IMAGE_BIAS:#x} at {:#x} size {SLOT_SIZE:#x}", layout.slot(k).0))
+        .collect();
+    assert_eq!(guest.lines("slot "), slots);
+    assert_eq!(guest.end(), 7);
+}
+
+#[test]
+fn the_program_and_its_children_see_nothing() {
+    let guest = Guest::start(None);
+    assert_eq!(guest.lines("main "), [""; 0]);
+    assert_eq!(guest.lines("fork "), [""; 0]);
+    assert_eq!(guest.lines("child "), [""; 0]);
+    // Every object repeats the real ones' counters; a callback that stops is heard.
+    let [counts, stopped] = ["objects ", "stopped "].map(|start| guest.lines(start).concat());
+    let objects: u64 = counts.split(' ').nth(1).and_then(|count| count.parse().ok()).expect("it counts");
+    assert_eq!(counts, format!("objects {objects} sized {objects}"));
+    assert_eq!(stopped, format!("stopped with 77 after {}", objects - SLOT_COUNT + 1));
+    assert_eq!(guest.end(), 7);
+}
+
+#[test]
+fn the_users_own_preload_is_kept() {
+    let dir = crate::support::directory("user-preload");
+    let users = crate::support::compile("object", &dir, &["-shared"]);
+    let guest = Guest::start(Some(&users));
+    let map = MemoryMap::read(guest.child.pid()).expect("the program runs");
+    assert!(map.entries().iter().any(|entry| entry.path.ends_with("object")));
+    assert_eq!(guest.lines("main "), [format!("main env LD_PRELOAD={}", users.display())]);
+    assert_eq!(guest.lines("child "), [format!("child env LD_PRELOAD={}", users.display())]);
+    assert_eq!(guest.end(), 7);
+}
+
+#[test]
+fn objects_are_opened_one_connection_after_the_other() {
+    let guest = Guest::start(None);
+    let alive = || guest.child.is_alive();
+    let objects = [1, 2].map(|_| crate::support::compile("object", &crate::support::directory("object"), &["-shared"]));
+    for object in &objects {
+        let mut link = guest.connect();
+        link.ping(PATIENCE, &alive).expect("the agent answers");
+        match link.open(Path::new("/nowhere/0000.so"), PATIENCE, &alive) {
+            Err(Error::Fatal(text)) => assert!(text.contains("/nowhere/0000.so: cannot open"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+        let bias = link.open(object, PATIENCE, &alive).expect("the object is fine");
+        let map = MemoryMap::read(guest.child.pid()).expect("the program runs");
+        let object = std::fs::canonicalize(object).expect("the object is there");
+        let first = map.entries().iter().find(|entry| entry.path == object).expect("the object is mapped");
+        assert_eq!(first.start, bias);
+    }
+    assert_eq!(guest.end(), 7);
+}
+
+#[test]
+fn the_agents_thread_stops_and_goes_on_with_the_others() {
+    let guest = Guest::start(None);
+    let mut link = guest.connect();
+    let memory = Memory::open(guest.child.pid()).expect("the program is ours");
+    for _ in 0..50 {
+        let stopped = stop(&memory, &StopOptions::default()).expect("the program is ours");
+        assert!(stopped.threads().iter().any(|thread| thread.tid == link.hello().tid));
+        stopped.resume().expect("all threads were as the kernel promises");
+        link.ping(PATIENCE, &|| true).expect("the agent answers");
+    }
+    assert_eq!(guest.end(), 7);
+}
+
+#[test]
+fn an_ended_program_is_gone_at_once() {
+    let guest = Guest::start(None);
+    let mut link = guest.connect();
+    guest.child.signal(15).expect("it runs");
+    assert_eq!(guest.child.wait().expect("it is our child"), 128 + 15);
+    assert!(!guest.child.is_alive());
+    let nobody = || guest.child.is_alive();
+    assert!(matches!(link.ping(PATIENCE, &nobody), Err(Error::Gone(_))));
+    let again = AgentLink::connect(&guest.dir.join("slots"), guest.child.pid(), PATIENCE, &nobody);
+    assert!(matches!(again, Err(Error::Gone(_))));
+    assert!(matches!(Memory::open(guest.child.pid()), Err(Error::Gone(_))));
+}
+
+#[test]
+fn a_directory_open_to_others_is_refused() {
+    let dir = crate::support::directory("open-to-others");
+    assert!(matches!(AgentListener::listen(&dir), Err(Error::Denied(_))));
+}
+
+#[test]
+fn without_an_agent_the_program_is_just_started() {
+    let dir = crate::support::directory("plain");
+    let [report, wait] = ["report", "wait"].map(|name| fifo(&dir.join(name)));
+    let program = crate::support::compile("guest", &dir, &[]);
+    let args = vec!["report".into(), report.clone().into(), wait.into()];
+    let child = spawn(&LaunchSpec { program, args, ..LaunchSpec::default() }, None).expect("it starts");
+    let text = std::fs::read_to_string(&report).expect("the program writes it");
+    assert!(!text.contains("slot ") && !text.contains("env "), "{text}");
+    assert_eq!(child.try_wait().expect("it is our child"), None);
+    drop(std::fs::File::options().write(true).open(dir.join("wait")).expect("the program waits there"));
+    assert_eq!(child.wait().expect("it is our child"), 7);
+    assert_eq!(child.wait().expect("it is our child"), 7);
+}
+
+#[test]
+fn the_agent_exports_one_name() {
+    let bytes = Command::new("nm").args(["-D", "--defined-only"]).arg(agent_library()).output();
+    let text = String::from_utf8(bytes.expect("nm works").stdout).expect("names are text");
+    let names: Vec<_> = text.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    assert_eq!(names, ["dl_iterate_phdr"]);
+}

@@ -1,0 +1,5 @@
+//! The crate against real processes: small C programs, stopped, written to, unwound and asked through the agent.
+
+mod agent;
+mod stop;
+mod support;

@@ -1,0 +1,2 @@
+// A shared object for the agent to open.
+int relive_test_object(void) { return 1; }

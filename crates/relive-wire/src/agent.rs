@@ -1,0 +1,143 @@
+//! The agent protocol: fixed-size little records over a stream socket, one reply per request.
+//!
+//! relive binds and listens on a socket before it starts the program and lets the program inherit the listening
+//! descriptor; the agent accepts on it, one connection at a time, sends [`Hello`], then answers requests in order. It
+//! never speaks first otherwise. All integers are little-endian.
+
+use crate::LiveAddr;
+
+/// Raised whenever a record or the near layout changes.
+pub const VERSION: u32 = 1;
+/// First word of every record.
+pub const MAGIC: u32 = 0x3152_4C52; // "RLR1"
+/// Environment key: decimal number of the inherited listening descriptor.
+pub const ENV_FD: &str = "RELIVE_AGENT_FD";
+/// Environment key: the directory that slot files are in. Slot `k`'s file is `DIR/KKKK.so`, `k` in four decimal digits.
+pub const ENV_DIR: &str = "RELIVE_AGENT_DIR";
+/// Environment key: the user's own value of `LD_PRELOAD`, put back before `main`; absent if it was not set.
+pub const ENV_PRELOAD: &str = "RELIVE_USER_LD_PRELOAD";
+/// Longest path in a request, in bytes.
+pub const PATH_MAX: usize = 1024;
+/// Longest message in a reply, in bytes.
+pub const TEXT_MAX: usize = 512;
+
+/// Sent by the agent right after it accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The agent's [`VERSION`].
+    pub version: u32,
+    /// The process.
+    pub pid: u32,
+    /// The agent's own thread, which never runs the program's code.
+    pub tid: u32,
+    /// First page of the executable.
+    pub exe_start: LiveAddr,
+    /// The control block, mapped and zeroed; 0 if there was no room.
+    pub control: LiveAddr,
+}
+
+/// What relive asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Request {
+    /// `dlopen` the file at the path that follows, with `RTLD_NOW | RTLD_LOCAL`.
+    Open = 1,
+    /// Answer with nothing; shows that the agent lives.
+    Ping = 2,
+}
+
+/// What the agent answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Reply {
+    /// Done. For `Open`, `value` is the load bias (`l_addr`) of the object.
+    Done = 1,
+    /// Refused or failed; a text follows.
+    Failed = 2,
+}
+
+/// Length of an encoded [`Hello`].
+pub const HELLO_LEN: usize = 40;
+/// Length of the head of a request or a reply; a path or text of `len` bytes follows.
+pub const HEAD_LEN: usize = 24;
+
+/// Head of a request (`kind` = [`Request`]) or a reply (`kind` = [`Reply`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// [`Request`] or [`Reply`] as a number.
+    pub kind: u32,
+    /// Number of the request, repeated in its reply.
+    pub seq: u32,
+    /// Bytes that follow.
+    pub len: u32,
+    /// Argument or result.
+    pub value: u64,
+}
+
+impl Hello {
+    /// The record as bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HELLO_LEN] {
+        let mut out = [0; HELLO_LEN];
+        put(&mut out, 0, &MAGIC.to_le_bytes());
+        put(&mut out, 4, &self.version.to_le_bytes());
+        put(&mut out, 8, &self.pid.to_le_bytes());
+        put(&mut out, 12, &self.tid.to_le_bytes());
+        put(&mut out, 16, &self.exe_start.0.to_le_bytes());
+        put(&mut out, 24, &self.control.0.to_le_bytes());
+        out
+    }
+
+    /// The record in `bytes`; `None` if it is not one.
+    #[must_use]
+    pub fn decode(bytes: &[u8; HELLO_LEN]) -> Option<Hello> {
+        (u32_at(bytes, 0) == MAGIC).then(|| Hello {
+            version: u32_at(bytes, 4),
+            pid: u32_at(bytes, 8),
+            tid: u32_at(bytes, 12),
+            exe_start: LiveAddr(u64_at(bytes, 16)),
+            control: LiveAddr(u64_at(bytes, 24)),
+        })
+    }
+}
+
+impl Head {
+    /// The record as bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEAD_LEN] {
+        let mut out = [0; HEAD_LEN];
+        put(&mut out, 0, &MAGIC.to_le_bytes());
+        put(&mut out, 4, &self.kind.to_le_bytes());
+        put(&mut out, 8, &self.seq.to_le_bytes());
+        put(&mut out, 12, &self.len.to_le_bytes());
+        put(&mut out, 16, &self.value.to_le_bytes());
+        out
+    }
+
+    /// The record in `bytes`; `None` if it is not one.
+    #[must_use]
+    pub fn decode(bytes: &[u8; HEAD_LEN]) -> Option<Head> {
+        (u32_at(bytes, 0) == MAGIC).then(|| Head {
+            kind: u32_at(bytes, 4),
+            seq: u32_at(bytes, 8),
+            len: u32_at(bytes, 12),
+            value: u64_at(bytes, 16),
+        })
+    }
+}
+
+fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
+    out[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(word)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}

@@ -1,0 +1,90 @@
+//! The few keys of cargo's configuration that relive must know to stand in for: takes the folder cargo runs in, finds the
+//! files cargo would read, gives the user's rustc workspace wrapper, build target and runners. Everything else is
+//! cargo's business; a file that cannot be read or understood is left for cargo to complain about.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+/// The configuration files that cargo reads when it runs in `cwd`, the strongest first.
+pub(crate) fn files(cwd: &Path) -> Vec<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let folders = cwd.ancestors().map(|folder| folder.join(".cargo")).chain(home);
+    let mut found: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        // Cargo prefers the name without an ending when both exist.
+        let file = ["config", "config.toml"].map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
+        found.extend(file.filter(|file| !found.contains(file)));
+    }
+    found
+}
+
+/// What the user configured.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Configured {
+    /// `RUSTC_WORKSPACE_WRAPPER` or `build.rustc-workspace-wrapper`.
+    pub(crate) wrapper: Option<OsString>,
+    /// `build.target`, if it is one name.
+    pub(crate) target: Option<String>,
+    /// Whether some target has a runner.
+    pub(crate) runner: bool,
+}
+
+/// Reads environment and files as cargo would for a run in `cwd`.
+pub(crate) fn read(cwd: &Path) -> Configured {
+    let mut found = Configured::default();
+    let keys = ["RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER"];
+    found.wrapper = keys.iter().find_map(env::var_os).filter(|value| !value.is_empty());
+    found.runner = env::vars_os()
+        .any(|(key, _)| key.to_str().is_some_and(|key| key.starts_with("CARGO_TARGET_") && key.ends_with("_RUNNER")));
+    for file in files(cwd) {
+        let table = fs::read_to_string(&file).ok().and_then(|text| text.parse::<Table>().ok());
+        let Some(table) = table else { continue };
+        found.add(&table, &file);
+    }
+    found
+}
+
+impl Configured {
+    fn add(&mut self, table: &Table, file: &Path) {
+        let build = |key: &str| table.get("build").and_then(|build| build.get(key)).and_then(Value::as_str);
+        if let (None, Some(wrapper)) = (&self.wrapper, build("rustc-workspace-wrapper")) {
+            self.wrapper = Some(program(wrapper, file));
+        }
+        if let (None, Some(target)) = (&self.target, build("target")) {
+            self.target = Some(target.to_owned());
+        }
+        let targets = table.get("target").and_then(Value::as_table);
+        self.runner |= targets.is_some_and(|targets| targets.values().any(|target| target.get("runner").is_some()));
+    }
+}
+
+/// A program in a configuration file: with a slash it is relative to the folder that holds `.cargo`.
+fn program(name: &str, file: &Path) -> OsString {
+    match file.parent().and_then(Path::parent) {
+        Some(folder) if name.contains('/') => folder.join(name).into(),
+        _ => name.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrapper_target_and_runner_are_found() {
+        let text =
+            "[build]\nrustc-workspace-wrapper = \"tools/w\"\ntarget = \"x\"\n[target.'cfg(unix)']\nrunner = [\"r\"]\n";
+        let mut found = Configured::default();
+        found.add(&text.parse().expect("parses"), Path::new("/p/.cargo/config.toml"));
+        let weaker = "[build]\nrustc-workspace-wrapper = \"other\"\n";
+        found.add(&weaker.parse().expect("parses"), Path::new("/.cargo/config.toml"));
+        assert_eq!(found.wrapper, Some("/p/tools/w".into()));
+        assert_eq!((found.target.as_deref(), found.runner), (Some("x"), true));
+        assert_eq!(program("sccache", Path::new("/p/.cargo/config.toml")), "sccache");
+    }
+}

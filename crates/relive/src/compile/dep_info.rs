@@ -1,0 +1,63 @@
+//! rustc's dep-info (a makefile): takes its text, gives the files the crate was made from. Environment variables in it
+//! are left out: they cannot change under a running session.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// The files named in `text` that exist, without `..` in their names.
+pub(crate) fn existing(text: &str, cwd: &Path) -> Vec<PathBuf> {
+    let plain = |path: PathBuf| match path.components().any(|part| part == Component::ParentDir) {
+        true => fs::canonicalize(&path).unwrap_or(path),
+        false => path,
+    };
+    inputs(text, cwd).into_iter().filter(|path| path.is_file()).map(plain).collect()
+}
+
+/// The prerequisites named in `text`, relative ones below `cwd`, each once, in their order.
+fn inputs(text: &str, cwd: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((_, list)) = line.split_once(": ") else { continue };
+        for name in names(list) {
+            let path = cwd.join(name);
+            if !found.contains(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Splits at spaces; a backslash keeps the space behind it in the name.
+fn names(list: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut name = String::new();
+    let mut chars = list.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if chars.peek() == Some(&' ') => {
+                chars.next();
+                name.push(' ');
+            }
+            ' ' => all.push(std::mem::take(&mut name)),
+            c => name.push(c),
+        }
+    }
+    all.push(name);
+    all.retain(|name| !name.is_empty());
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_spaces_and_environment_lines() {
+        let text =
+            "/t/app.d: src/main.rs src/a\\ b.rs /abs/x.txt\n\n/t/app: src/main.rs\n\nsrc/main.rs:\n# env-dep:X=1: y\n";
+        let expected = ["/w/src/main.rs", "/w/src/a b.rs", "/abs/x.txt"].map(PathBuf::from);
+        assert_eq!(inputs(text, Path::new("/w")), expected);
+        assert!(inputs("", Path::new("/w")).is_empty());
+    }
+}

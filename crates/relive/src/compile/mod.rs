@@ -1,0 +1,118 @@
+//! Stage 2, a `Change` to a `Build`: the first build remembered, its rustc commands replayed, the objects kept.
+//!
+//! The first build is the user's own `cargo run` with relive as rustc's workspace wrapper, as the linker of executables
+//! and as the runner. It leaves a record and hard links of the objects per crate below `target/relive/`, so the next
+//! session needs no build. A rebuild runs rustc alone, with its outputs beside cargo's, never over them. What changed in
+//! an object is not looked at here.
+
+mod arguments;
+mod baseline;
+mod cargo;
+mod cargo_inputs;
+mod config;
+mod dep_info;
+mod diagnostics;
+mod link_line;
+mod mirror;
+mod objects;
+mod outputs;
+mod project;
+mod rebuild;
+mod record;
+mod replay;
+pub mod roles;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use baseline::{Baseline, Unit, first_build};
+pub use diagnostics::FirstError;
+pub use objects::ObjectFile;
+pub use rebuild::{rebuild, rebuild_with_cargo};
+
+use crate::Error;
+
+/// What a first build is started with.
+#[derive(Clone, Debug)]
+pub struct BuildSettings {
+    /// cargo's executable.
+    pub cargo: PathBuf,
+    /// Our own executable; it must call [`roles::role`] before anything else.
+    pub self_exe: PathBuf,
+    /// The user's flags for `cargo run`, as given, without what follows `--`.
+    pub cargo_run_args: Vec<OsString>,
+    /// The program's arguments.
+    pub program_args: Vec<OsString>,
+    /// Where the user stands.
+    pub cwd: PathBuf,
+    /// Whether cargo's and rustc's text keeps its colours.
+    pub colour: bool,
+}
+
+/// Why there is no first build.
+#[derive(Debug)]
+pub enum FirstBuildError {
+    /// cargo or rustc said no, with this exit code; what they said was relayed.
+    CargoFailed(i32),
+    /// relive's own failure.
+    Own(Error),
+}
+
+impl From<Error> for FirstBuildError {
+    fn from(error: Error) -> FirstBuildError {
+        FirstBuildError::Own(error)
+    }
+}
+
+/// How `cargo run` would start the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The program as cargo names it (possibly relative to `cwd`), and its arguments.
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Its working folder.
+    pub cwd: PathBuf,
+}
+
+/// New objects for a change.
+#[derive(Debug)]
+pub struct Build {
+    /// The crates that were compiled, dependencies first.
+    pub units: Vec<RebuiltUnit>,
+    /// rustc's warnings, as it renders them.
+    pub rendered: Vec<String>,
+    /// Wall time of rustc (or of cargo).
+    pub compile: Duration,
+}
+
+/// One crate that was compiled again.
+#[derive(Debug)]
+pub struct RebuiltUnit {
+    /// Index in [`Baseline::units`].
+    pub unit: usize,
+    /// All its objects, sorted by codegen unit; those with a known `id` did not change.
+    pub objects: Vec<ObjectFile>,
+}
+
+/// How a rebuild ended.
+#[derive(Debug)]
+pub enum Rebuilt {
+    /// Everything compiled.
+    Built(Build),
+    /// rustc said no.
+    CompileError {
+        /// All messages as rustc renders them, in order.
+        rendered: Vec<String>,
+        /// The first error.
+        first: FirstError,
+    },
+    /// The caller wanted it no longer; rustc was ended.
+    Cancelled,
+}
+
+/// The library file itself where cargo names its metadata: both lie side by side under one name.
+fn as_rlib(path: &Path) -> PathBuf {
+    path.with_extension("rlib")
+}

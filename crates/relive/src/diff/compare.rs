@@ -1,0 +1,455 @@
+//! The delta between what runs and a new build.
+//!
+//! Takes what runs, the objects that the build took away and those it brought, and what debug information says about
+//! functions; gives the fate of every item in the new objects. Pure; it does not judge whether an edit is sound.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::binary::names;
+use crate::binary::object::{NameId, Object, Place, SectionId, SymbolId, SymbolKind};
+use crate::diff::pair::{self, Contestant, FunctionFacts};
+use crate::diff::print::{LocationRef, Print, Printer};
+use crate::diff::running::{Live, NewObject, ObjectKey, Running, is_definition};
+
+/// What becomes of an item that a new object defines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is the running item of this name, and equal to it.
+    Same(NameId),
+    /// It is the running item of this name, with another content.
+    Changed(NameId),
+    /// Nothing that runs is the same item.
+    New,
+}
+
+/// A function of the new build with an old partner and another content.
+#[derive(Clone, Debug)]
+pub struct ChangedFunction {
+    /// Its name now.
+    pub name: NameId,
+    /// Its partner's name.
+    pub old: NameId,
+    /// Its linkage name.
+    pub text: String,
+    /// Its partner's linkage name.
+    pub old_text: String,
+    /// Index of its object in [`Delta::objects`].
+    pub object: usize,
+    /// Its section.
+    pub section: SectionId,
+}
+
+/// A `Location` whose line moved while the code that refers to it stayed the same.
+#[derive(Clone, Debug)]
+pub struct LocationMove {
+    /// The running function that refers to it.
+    pub function: NameId,
+    /// The function's linkage name.
+    pub text: String,
+    /// Offset of the field that leads to it, and its addend.
+    pub field: (u64, i64),
+    /// Old and new (line, column).
+    pub line: ((u32, u32), (u32, u32)),
+}
+
+/// A variable whose definition changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticChange {
+    /// Its linkage name.
+    pub name: String,
+    /// Its linkage name before, if its hash moved.
+    pub old_name: String,
+    /// Sizes in bytes.
+    pub size: (u64, u64),
+    /// Whether it is a thread-local.
+    pub thread_local: bool,
+    /// Whether its name's hash moved, which for the same path means another type.
+    pub retyped: bool,
+}
+
+/// What a build changes.
+#[derive(Clone, Debug, Default)]
+pub struct Delta {
+    /// Objects that go.
+    pub removed: Vec<ObjectKey>,
+    /// Objects that come.
+    pub objects: Vec<NewObject>,
+    /// What becomes of each item that `objects` define.
+    pub fates: FxHashMap<NameId, Fate>,
+    /// Functions with new content.
+    pub changed: Vec<ChangedFunction>,
+    /// Linkage names of functions that nothing running is the same as.
+    pub added: Vec<String>,
+    /// Linkage names of old functions whose path is still there, but that have no partner: their holders keep them.
+    pub kept_old: Vec<String>,
+    /// Lines that moved.
+    pub moves: Vec<LocationMove>,
+    /// Variables that changed.
+    pub statics: Vec<StaticChange>,
+    /// Sections with several functions whose content changed, which cannot be taken apart.
+    pub unsplit: Vec<String>,
+}
+
+impl Delta {
+    /// Whether nothing of what runs has to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.statics.is_empty() && self.moves.is_empty() && self.unsplit.is_empty()
+    }
+}
+
+/// What debug information says about the functions of an object, by linkage name.
+pub type ObjectFacts = FxHashMap<NameId, FunctionFacts>;
+
+/// Compares `running` with a build that takes `removed` away and brings `added`.
+pub fn compare(
+    running: &Running,
+    mut removed: Vec<ObjectKey>,
+    mut added: Vec<NewObject>,
+    facts: &mut dyn FnMut(&NewObject) -> Arc<ObjectFacts>,
+) -> Delta {
+    loop {
+        let sides = Sides::collect(running, &removed, &added, facts);
+        let mut delta = sides.delta(running, &removed);
+        let more = sides.dragged_along(running, &removed);
+        if more.is_empty() {
+            delta.removed = removed;
+            delta.objects = added;
+            return delta;
+        }
+        for key in more {
+            if let Some(object) = running.object(key) {
+                added.push(object.clone());
+                removed.push(key);
+            }
+        }
+    }
+}
+
+/// A function on one side: all its copies there.
+struct Item {
+    text: String,
+    object: usize,
+    section: SectionId,
+    print: Print,
+    refs: Vec<NameId>,
+    facts: Option<FunctionFacts>,
+    copies: usize,
+}
+
+struct Variable {
+    text: String,
+    size: u64,
+    thread_local: bool,
+    own: u128,
+    refs: Vec<NameId>,
+}
+
+#[derive(Default)]
+struct Side {
+    functions: FxHashMap<NameId, Item>,
+    variables: FxHashMap<NameId, Variable>,
+    unsplit: FxHashMap<NameId, (String, u128)>,
+}
+
+struct Sides {
+    old: Side,
+    new: Side,
+    /// Contested new names and their partners.
+    partner: FxHashMap<NameId, Option<NameId>>,
+    contested_old: FxHashSet<NameId>,
+}
+
+impl Side {
+    fn collect<'a>(objects: impl Iterator<Item = (&'a NewObject, Arc<ObjectFacts>)>) -> Side {
+        let mut side = Side::default();
+        for (at, (new, facts)) in objects.enumerate() {
+            side.add(at, &new.object, &facts);
+        }
+        side
+    }
+
+    fn add(&mut self, at: usize, object: &Object, facts: &ObjectFacts) {
+        let mut printer = Printer::new(object);
+        for (index, symbol) in object.symbols.iter().enumerate() {
+            if !is_definition(object, symbol) {
+                continue;
+            }
+            let Place::In(section, offset) = symbol.place else { continue };
+            let id = SymbolId(index as u32);
+            let text = object.name(symbol);
+            if object.section(section).role == crate::binary::object::Role::Text {
+                if object.function_of(section) == Some(id) {
+                    let print = printer.section(section);
+                    self.add_function(symbol.id, at, object, section, print, text, facts.get(&symbol.id).copied());
+                } else if object.function_of(section).is_none() {
+                    let print = printer.section(section);
+                    self.unsplit.entry(symbol.id).or_insert((text.to_owned(), print.own));
+                }
+            } else {
+                let print = printer.section(section);
+                let refs = print.refs.iter().map(|id| object.symbol(*id).id).collect();
+                self.variables.entry(symbol.id).or_insert(Variable {
+                    text: text.to_owned(),
+                    size: symbol.size,
+                    thread_local: symbol.kind == SymbolKind::Tls,
+                    own: print.own ^ u128::from(offset),
+                    refs,
+                });
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one item, taken apart nowhere else")]
+    fn add_function(
+        &mut self,
+        name: NameId,
+        at: usize,
+        object: &Object,
+        section: SectionId,
+        print: Print,
+        text: &str,
+        facts: Option<FunctionFacts>,
+    ) {
+        let refs: Vec<_> = print.refs.iter().map(|id| object.symbol(*id).id).collect();
+        match self.functions.get_mut(&name) {
+            // A second copy in another codegen unit: the same item. Should it differ, the item counts as changed.
+            Some(item) => {
+                if item.print.own != print.own || item.refs != refs {
+                    item.print.own ^= print.own.rotate_left(1) | 1;
+                }
+                item.facts = item.facts.or(facts);
+                item.copies += 1;
+            }
+            None => {
+                let item = Item { text: text.to_owned(), object: at, section, print, refs, facts, copies: 1 };
+                self.functions.insert(name, item);
+            }
+        }
+    }
+
+    fn contestant(&self, name: NameId) -> Option<Contestant> {
+        let item = self.functions.get(&name)?;
+        Some(Contestant {
+            name,
+            path: path_hash(&item.text),
+            facts: item.facts,
+            own: item.print.own,
+            refs: item.refs.clone(),
+        })
+    }
+}
+
+fn path_hash(text: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(names::path_key(text).as_bytes())
+}
+
+impl Sides {
+    fn collect(
+        running: &Running,
+        removed: &[ObjectKey],
+        added: &[NewObject],
+        facts: &mut dyn FnMut(&NewObject) -> Arc<ObjectFacts>,
+    ) -> Sides {
+        let old: Vec<_> = removed.iter().filter_map(|key| running.object(*key)).collect();
+        let old = Side::collect(old.into_iter().map(|object| (object, facts(object))).collect::<Vec<_>>().into_iter());
+        let new: Vec<_> = added.iter().map(|object| (object, facts(object))).collect();
+        let new = Side::collect(new.into_iter());
+        let mut sides = Sides { old, new, partner: FxHashMap::default(), contested_old: FxHashSet::default() };
+        sides.contest(running, removed);
+        sides
+    }
+
+    /// Finds the functions that names alone do not settle, and pairs them.
+    fn contest(&mut self, running: &Running, removed: &[ObjectKey]) {
+        let gone: FxHashSet<_> = removed.iter().copied().collect();
+        let stays = |name: NameId| running.definitions(name).iter().any(|def| !gone.contains(&def.object));
+        let mut olds = Vec::new();
+        let mut news = Vec::new();
+        for (name, item) in &self.new.functions {
+            let contested = match self.old.functions.get(name) {
+                Some(old) => old.print.own != item.print.own || old.refs != item.refs,
+                None => !stays(*name),
+            };
+            if contested {
+                news.extend(self.new.contestant(*name));
+            }
+        }
+        let contested: FxHashSet<_> = news.iter().map(|new| new.name).collect();
+        for name in self.old.functions.keys() {
+            let is_gone = !self.new.functions.contains_key(name) && !stays(*name);
+            if is_gone || contested.contains(name) {
+                olds.extend(self.old.contestant(*name));
+            }
+        }
+        olds.sort_by_key(|old| old.name);
+        news.sort_by_key(|new| new.name);
+        let pairs = pair::pair(&olds, &news);
+        self.contested_old = olds.iter().map(|old| old.name).collect();
+        self.partner = news.iter().map(|new| (new.name, pairs.get(&new.name).copied())).collect();
+    }
+
+    /// What a name of the new build was called in the old one; `None` if nothing was.
+    fn translate(&self, name: NameId) -> Option<NameId> {
+        self.partner.get(&name).copied().unwrap_or(Some(name))
+    }
+
+    /// Whether a name means another item now than it did.
+    fn moved(&self, name: NameId) -> bool {
+        self.translate(name) != Some(name) && self.contested_old.contains(&name)
+    }
+
+    fn same_refs(&self, old: &[NameId], new: &[NameId]) -> bool {
+        old.len() == new.len() && old.iter().zip(new).all(|(old, new)| self.translate(*new) == Some(*old))
+    }
+
+    /// Objects that did not change, but refer to a name that means something else now.
+    fn dragged_along(&self, running: &Running, removed: &[ObjectKey]) -> Vec<ObjectKey> {
+        if !self.partner.keys().any(|name| self.moved(*name)) {
+            return Vec::new();
+        }
+        let gone: FxHashSet<_> = removed.iter().copied().collect();
+        let refers = |object: &Object| object.symbols.iter().any(|symbol| self.moved(symbol.id));
+        running.objects().filter(|(key, new)| !gone.contains(key) && refers(&new.object)).map(|(key, _)| key).collect()
+    }
+
+    fn delta(&self, running: &Running, removed: &[ObjectKey]) -> Delta {
+        let mut delta = Delta::default();
+        let mut names: Vec<_> = self.new.functions.iter().collect();
+        names.sort_by(|left, right| left.1.text.cmp(&right.1.text));
+        for (name, item) in names {
+            let fate = self.function_fate(running, *name, item);
+            self.record(&mut delta, *name, item, fate);
+        }
+        self.kept_old(&mut delta);
+        self.variables(running, removed, &mut delta);
+        for (name, (text, own)) in &self.new.unsplit {
+            if self.old.unsplit.get(name).is_none_or(|old| old.1 != *own) {
+                delta.unsplit.push(text.clone());
+            }
+        }
+        delta.unsplit.sort();
+        delta
+    }
+
+    fn function_fate(&self, running: &Running, name: NameId, item: &Item) -> Fate {
+        let Some(old_name) = self.translate(name) else {
+            return self.returned(running, name, item);
+        };
+        match self.old.functions.get(&old_name) {
+            Some(old) if old.print.own == item.print.own && self.same_refs(&old.refs, &item.refs) => {
+                Fate::Same(old_name)
+            }
+            Some(_) => Fate::Changed(old_name),
+            // Another codegen unit that did not change defines it: a copy of the same item.
+            None => Fate::Same(name),
+        }
+    }
+
+    /// A function that the last build did not have, but the process has under this name: it was taken out and comes back.
+    /// The legacy hash covers its signature; numbered items could be something else.
+    fn returned(&self, running: &Running, name: NameId, item: &Item) -> Fate {
+        let legacy = item.text.starts_with("_ZN") && !item.text.contains("$u7b$$u7b$");
+        if self.contested_old.contains(&name) || !legacy {
+            return Fate::New;
+        }
+        match running.resolve(name, &item.text) {
+            Ok(Some(Live::Function(function))) if !function.bodies.is_empty() => Fate::Changed(name),
+            Ok(_) | Err(_) => Fate::New,
+        }
+    }
+
+    fn record(&self, delta: &mut Delta, name: NameId, item: &Item, fate: Fate) {
+        delta.fates.insert(name, fate);
+        match fate {
+            Fate::Same(old) => {
+                if let Some(before) = self.old.functions.get(&old)
+                    && before.copies == 1
+                    && item.copies == 1
+                {
+                    record_moves(delta, old, before, item);
+                }
+            }
+            Fate::Changed(old) => {
+                let before = self.old.functions.get(&old);
+                delta.changed.push(ChangedFunction {
+                    name,
+                    old,
+                    text: item.text.clone(),
+                    old_text: before.map_or_else(|| item.text.clone(), |before| before.text.clone()),
+                    object: item.object,
+                    section: item.section,
+                });
+            }
+            Fate::New => delta.added.push(item.text.clone()),
+        }
+    }
+
+    fn kept_old(&self, delta: &mut Delta) {
+        let partners: FxHashSet<_> = self.partner.values().flatten().copied().collect();
+        let new_paths: FxHashSet<_> = self
+            .partner
+            .iter()
+            .filter(|(_, old)| old.is_none())
+            .filter_map(|(name, _)| Some(path_hash(&self.new.functions.get(name)?.text)))
+            .collect();
+        for name in &self.contested_old {
+            if let Some(old) = self.old.functions.get(name)
+                && !partners.contains(name)
+                && new_paths.contains(&path_hash(&old.text))
+            {
+                delta.kept_old.push(old.text.clone());
+            }
+        }
+        delta.kept_old.sort();
+    }
+
+    fn variables(&self, running: &Running, removed: &[ObjectKey], delta: &mut Delta) {
+        let gone: FxHashSet<_> = removed.iter().copied().collect();
+        let stays = |name: NameId| running.definitions(name).iter().any(|def| !gone.contains(&def.object));
+        let mut lost: FxHashMap<u64, Vec<&Variable>> = FxHashMap::default();
+        for (name, old) in &self.old.variables {
+            if !self.new.variables.contains_key(name) && !stays(*name) {
+                lost.entry(path_hash(&old.text)).or_default().push(old);
+            }
+        }
+        for (name, new) in &self.new.variables {
+            let old = self.old.variables.get(name);
+            let lost_twin = || lost.get(&path_hash(&new.text)).and_then(|twins| twins.first().copied());
+            let (old, retyped) = match (old, stays(*name)) {
+                (Some(old), _) => (old, false),
+                (None, true) => continue,
+                (None, false) => match lost_twin() {
+                    Some(twin) => (twin, true),
+                    None => continue,
+                },
+            };
+            if retyped || old.own != new.own || old.size != new.size || !self.same_refs(&old.refs, &new.refs) {
+                delta.statics.push(StaticChange {
+                    name: new.text.clone(),
+                    old_name: old.text.clone(),
+                    size: (old.size, new.size),
+                    thread_local: new.thread_local,
+                    retyped,
+                });
+            }
+        }
+        delta.statics.sort_by(|left, right| left.name.cmp(&right.name));
+    }
+}
+
+fn record_moves(delta: &mut Delta, old: NameId, before: &Item, after: &Item) {
+    let place = |location: &LocationRef| (location.line, location.column);
+    for (was, is) in before.print.locations.iter().zip(&after.print.locations) {
+        if place(was) != place(is) && was.offset == is.offset {
+            delta.moves.push(LocationMove {
+                function: old,
+                text: before.text.clone(),
+                field: (was.offset, was.addend),
+                line: (place(was), place(is)),
+            });
+        }
+    }
+}

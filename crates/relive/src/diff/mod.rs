@@ -1,0 +1,14 @@
+//! Stage 3, old build and new build to a `Delta`: each function same, changed, added or removed, and why.
+//!
+//! What runs is described by [`Running`]: the objects of the last committed build and where their items live. A new build
+//! is compared with it, never with the first build, so the hundredth patch is as small as the first.
+
+pub mod compare;
+pub mod pair;
+pub mod print;
+pub mod reach;
+pub mod running;
+
+pub use compare::{Delta, Fate, LocationMove, StaticChange, compare};
+pub use reach::{Libraries, Problem, Reach, reach};
+pub use running::{Live, LiveFunction, NewObject, ObjectKey, Running};

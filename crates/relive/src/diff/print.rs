@@ -1,0 +1,305 @@
+//! The fingerprint of a section: what it does, apart from where anything lies.
+//!
+//! Takes an object and a section and gives a `Print`: a hash of the bytes between relocated fields, of each relocation's
+//! kind and addend, and of the content of what has no name of its own (constants, strings, jump tables, LSDA),
+//! recursively; and beside the hash the list of named things it refers to, so that names can be translated when they are
+//! compared. Source lines in `core::panic::Location`s are kept apart: moving a function down a file changes no code.
+
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::arch::RelocKind;
+use crate::binary::object::{Object, Place, Reloc, Role, SectionId, SymbolId};
+
+/// The fingerprint of a section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Print {
+    /// Hash of everything but names and locations.
+    pub own: u128,
+    /// The named things referred to, in order of appearance.
+    pub refs: Vec<SymbolId>,
+    /// The `Location`s referred to from the section itself.
+    pub locations: Vec<LocationRef>,
+}
+
+/// A reference to a `core::panic::Location`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocationRef {
+    /// Offset of the relocated field that leads to it.
+    pub offset: u64,
+    /// The relocation's addend.
+    pub addend: i64,
+    /// Line in the source file.
+    pub line: u32,
+    /// Column.
+    pub column: u32,
+}
+
+/// Size of a `core::panic::Location`: pointer and length of the file name, line, column.
+pub const LOCATION_SIZE: u64 = 24;
+/// Offset of line and column (two `u32`) in a `Location`.
+pub const LOCATION_LINE: u64 = 16;
+
+const DEEPEST: u32 = 64;
+
+/// What a relocation refers to.
+enum Target {
+    /// A named item, and how far from its beginning.
+    Named(SymbolId, i64),
+    /// A place in a section without a name of its own.
+    Anonymous(SectionId, i64),
+    /// A number.
+    Absolute(u64),
+    /// Not understood; the linker refuses it.
+    Unknown(u16),
+}
+
+/// Computes prints of one object's sections, remembering constants that several of them share.
+pub struct Printer<'o> {
+    object: &'o Object,
+    known: FxHashMap<(SectionId, u64), Rc<Print>>,
+}
+
+impl<'o> Printer<'o> {
+    /// A printer for `object`.
+    #[must_use]
+    pub fn new(object: &'o Object) -> Printer<'o> {
+        Printer { object, known: FxHashMap::default() }
+    }
+
+    /// The print of a whole section, its function's LSDA included.
+    pub fn section(&mut self, section: SectionId) -> Print {
+        let size = self.object.section(section).size;
+        let mut print = Draft::new();
+        self.range(&mut print, section, 0..size, 0);
+        for frame in self.object.frames.of.get(&section).map_or(&[][..], Vec::as_slice) {
+            if let Some(lsda) = frame.lsda {
+                let size = self.object.section(lsda).size;
+                print.word(7);
+                self.range(&mut print, lsda, 0..size, 1);
+            }
+        }
+        print.finish()
+    }
+
+    fn range(&mut self, print: &mut Draft, section: SectionId, range: std::ops::Range<u64>, depth: u32) {
+        let object = self.object;
+        let data = object.section(section);
+        let bytes = object.bytes(section);
+        let first = data.relocs.partition_point(|reloc| reloc.offset < range.start);
+        let mut at = range.start;
+        print.word(range.end - range.start);
+        print.word(data.role as u64);
+        for reloc in data.relocs[first..].iter().take_while(|reloc| reloc.offset < range.end) {
+            print.bytes(bytes.get(at as usize..reloc.offset as usize).unwrap_or_default());
+            at = reloc.offset + reloc.kind.width();
+            print.word(reloc.offset - range.start);
+            self.reloc(print, section, reloc, depth);
+        }
+        print.bytes(bytes.get(at as usize..range.end as usize).unwrap_or_default());
+    }
+
+    fn reloc(&mut self, print: &mut Draft, from: SectionId, reloc: &Reloc, depth: u32) {
+        print.word(kind_number(reloc.kind));
+        match target(self.object, reloc) {
+            Target::Named(symbol, distance) => {
+                print.word(1);
+                print.word(distance as u64);
+                print.refs.push(symbol);
+            }
+            Target::Anonymous(section, offset) if section == from || depth >= DEEPEST => {
+                print.word(2);
+                print.word(offset as u64);
+            }
+            Target::Anonymous(section, offset) => {
+                if depth == 0
+                    && self.object.section(from).role == Role::Text
+                    && let Some((line, column, file)) = location(self.object, section, offset)
+                {
+                    print.word(3);
+                    print.bytes(file);
+                    print.locations.push(LocationRef { offset: reloc.offset, addend: reloc.addend, line, column });
+                    return;
+                }
+                self.anonymous(print, section, offset, depth);
+            }
+            Target::Absolute(value) => {
+                print.word(5);
+                print.word(value);
+            }
+            Target::Unknown(raw) => {
+                print.word(6);
+                print.word(u64::from(raw));
+            }
+        }
+    }
+
+    fn anonymous(&mut self, print: &mut Draft, section: SectionId, offset: i64, depth: u32) {
+        let (range, rest) = element(self.object, section, offset);
+        print.word(4);
+        print.word(rest as u64);
+        let key = (section, range.start);
+        let known = match self.known.get(&key) {
+            Some(known) => Rc::clone(known),
+            None => {
+                let mut inner = Draft::new();
+                self.range(&mut inner, section, range, depth + 1);
+                let made = Rc::new(inner.finish());
+                self.known.insert(key, Rc::clone(&made));
+                made
+            }
+        };
+        print.word(known.own as u64);
+        print.word((known.own >> 64) as u64);
+        print.refs.extend_from_slice(&known.refs);
+    }
+}
+
+struct Draft {
+    hash: Xxh3,
+    refs: Vec<SymbolId>,
+    locations: Vec<LocationRef>,
+}
+
+impl Draft {
+    fn new() -> Draft {
+        Draft { hash: Xxh3::new(), refs: Vec::new(), locations: Vec::new() }
+    }
+
+    fn word(&mut self, word: u64) {
+        self.hash.update(&word.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.word(bytes.len() as u64);
+        self.hash.update(bytes);
+    }
+
+    fn finish(self) -> Print {
+        Print { own: self.hash.digest128(), refs: self.refs, locations: self.locations }
+    }
+}
+
+fn target(object: &Object, reloc: &Reloc) -> Target {
+    let symbol = object.symbol(reloc.symbol);
+    let (section, value) = match symbol.place {
+        Place::Undefined => return Target::Named(reloc.symbol, reloc.addend),
+        Place::Absolute(value) => return Target::Absolute(value.wrapping_add(reloc.addend as u64)),
+        Place::Unknown(raw) => return Target::Unknown(raw),
+        Place::In(section, value) => (section, value),
+    };
+    if object.is_item(symbol) {
+        return Target::Named(reloc.symbol, reloc.addend);
+    }
+    let offset = (value as i64).wrapping_add(reloc.addend).wrapping_add(field_to_end(reloc.kind));
+    // A section symbol or private label: the item whose bytes contain the place, if there is one.
+    let inside = object.defined_in(section).iter().rev().find(|id| {
+        let candidate = object.symbol(**id);
+        match candidate.place {
+            Place::In(_, start) => {
+                object.is_item(candidate)
+                    && start as i64 <= offset
+                    && (offset - start as i64) < candidate.size.max(1) as i64
+            }
+            Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => false,
+        }
+    });
+    match inside {
+        Some(id) => {
+            let start = match object.symbol(*id).place {
+                Place::In(_, start) => start as i64,
+                Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => 0,
+            };
+            Target::Named(*id, offset - start)
+        }
+        None => Target::Anonymous(section, offset),
+    }
+}
+
+/// How far the end of the instruction lies behind the field: PC-relative addends are counted from there. At least for
+/// instructions without a trailing immediate, which is all that the comparison of *contents* needs to be exact for.
+fn field_to_end(kind: RelocKind) -> i64 {
+    match kind {
+        RelocKind::Pc32 | RelocKind::Plt32 | RelocKind::GotPcRel | RelocKind::GotTpOff => 4,
+        RelocKind::None
+        | RelocKind::Abs64
+        | RelocKind::Abs32
+        | RelocKind::Pc64
+        | RelocKind::TpOff32
+        | RelocKind::TpOff64
+        | RelocKind::TlsGd
+        | RelocKind::TlsLd
+        | RelocKind::DtpOff32
+        | RelocKind::DtpOff64
+        | RelocKind::Unknown(_) => 0,
+    }
+}
+
+/// The bytes that a reference to `offset` of a section means, and the distance of the reference from their beginning:
+/// one string or element of a section of merged ones, else the whole section.
+fn element(object: &Object, section: SectionId, offset: i64) -> (std::ops::Range<u64>, i64) {
+    let data = object.section(section);
+    let inside = u64::try_from(offset).ok().filter(|offset| *offset < data.size);
+    match inside {
+        Some(offset) if data.merge_size == 1 && data.strings => {
+            let bytes = object.bytes(section);
+            let rest = bytes.get(offset as usize..).unwrap_or_default();
+            let len = rest.iter().position(|byte| *byte == 0).map_or(rest.len(), |at| at + 1);
+            (offset..offset + len as u64, 0)
+        }
+        Some(at) if data.merge_size > 1 && !data.strings => {
+            let start = at - at % data.merge_size;
+            (start..(start + data.merge_size).min(data.size), offset - start as i64)
+        }
+        _ => (0..data.size, offset),
+    }
+}
+
+/// Line, column and file name if the place is a `core::panic::Location`: 24 bytes of relocated constant data that begin
+/// with the address of a NUL-terminated `.rs` name in a section of merged strings, which is how rustc writes only these.
+fn location(object: &Object, section: SectionId, offset: i64) -> Option<(u32, u32, &[u8])> {
+    let data = object.section(section);
+    if offset != 0 || data.role != Role::RelRo || data.size != LOCATION_SIZE {
+        return None;
+    }
+    let [reloc] = data.relocs.as_slice() else { return None };
+    if reloc.offset != 0 || reloc.kind != RelocKind::Abs64 {
+        return None;
+    }
+    let Target::Anonymous(names, at) = target(object, reloc) else { return None };
+    if !object.section(names).strings {
+        return None;
+    }
+    let bytes = object.bytes(section);
+    let len = usize::try_from(u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?)).ok()?;
+    let at = usize::try_from(at).ok()?;
+    let name = object.bytes(names).get(at..at.checked_add(len)?)?;
+    let ends = object.bytes(names).get(at + len) == Some(&0);
+    if !ends || !name.ends_with(b".rs") || name.contains(&0) {
+        return None;
+    }
+    let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    Some((word(16)?, word(20)?, name))
+}
+
+fn kind_number(kind: RelocKind) -> u64 {
+    match kind {
+        RelocKind::None => 0,
+        RelocKind::Abs64 => 1,
+        RelocKind::Abs32 => 2,
+        RelocKind::Pc32 => 3,
+        RelocKind::Plt32 => 4,
+        RelocKind::Pc64 => 5,
+        RelocKind::GotPcRel => 6,
+        RelocKind::TpOff32 => 7,
+        RelocKind::TpOff64 => 8,
+        RelocKind::GotTpOff => 9,
+        RelocKind::TlsGd => 10,
+        RelocKind::TlsLd => 11,
+        RelocKind::DtpOff32 => 12,
+        RelocKind::DtpOff64 => 13,
+        RelocKind::Unknown(raw) => 0x1_0000_0000 | u64::from(raw),
+    }
+}

@@ -1,0 +1,554 @@
+//! What must come along: the sections that the changed functions need and the process does not have.
+//!
+//! Takes a delta and follows every reference from its changed functions. What lives in the process is bound to; what does
+//! not (new functions, constants, functions that the linker threw away, instances that only a library has) becomes a
+//! `Piece` of the image. What stands in the way is collected by name for the judge, all of it, instead of ending the walk.
+
+use std::sync::Arc;
+
+use relive_wire::LiveAddr;
+use rustc_hash::FxHashMap;
+
+use crate::arch::RelocKind;
+use crate::binary::bytes::Bytes;
+use crate::binary::object::{Binding, NameId, Object, Place, Reloc, Role, SectionId, Symbol, SymbolId, SymbolKind};
+use crate::diff::compare::{Delta, Fate};
+use crate::diff::running::{Live, LiveFunction, Running};
+
+/// Index of an object in [`Reach::objects`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectIndex(pub usize);
+
+/// Index of a piece in [`Reach::pieces`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PieceIndex(pub usize);
+
+/// Index of a function in [`Reach::functions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionIndex(pub usize);
+
+/// A section that becomes part of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The object it is in.
+    pub object: ObjectIndex,
+    /// The section.
+    pub section: SectionId,
+}
+
+/// A function of an editable unit that becomes part of the image.
+#[derive(Clone, Debug)]
+pub struct PlannedFunction {
+    /// Its name.
+    pub name: NameId,
+    /// Its linkage name.
+    pub text: String,
+    /// Its code.
+    pub piece: PieceIndex,
+    /// The running function that it replaces.
+    pub live: Option<LiveFunction>,
+}
+
+/// A variable or constant that gets its storage in the image.
+#[derive(Clone, Debug)]
+pub struct PlannedData {
+    /// Its name.
+    pub name: NameId,
+    /// Its piece, and the offset in it.
+    pub at: (PieceIndex, u64),
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// What a symbol of an object in the image refers to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Referent {
+    /// A place in a piece.
+    Piece(PieceIndex, u64),
+    /// A function of the image that others may redirect or point to.
+    Function(FunctionIndex),
+    /// A function of the process: the address that pointers hold, and where to call it.
+    LiveFunction {
+        /// For pointers.
+        canonical: LiveAddr,
+        /// For calls.
+        call: LiveAddr,
+    },
+    /// A variable or constant of the process.
+    LiveData(LiveAddr),
+    /// A thread-local of the process, by its offset from the thread pointer.
+    ThreadLocal(i64),
+    /// A symbol of a shared object: index in [`Reach::imports`].
+    Import(usize),
+    /// A word that holds the address of an import or function (personality routines).
+    WordOf(Box<Referent>),
+    /// A number.
+    Absolute(u64),
+    /// An undefined weak symbol: address 0.
+    Null,
+    /// One of [`Reach::problems`].
+    Broken,
+}
+
+/// What stands in the way of linking.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// A thread-local that the process does not have.
+    NewThreadLocal(String),
+    /// A relocation that is not understood.
+    UnknownRelocation {
+        /// The section it is in.
+        section: String,
+        /// Offset there.
+        offset: u64,
+        /// Its number.
+        raw: u32,
+        /// The symbol it refers to.
+        symbol: String,
+    },
+    /// A name that stands for several things.
+    AmbiguousSymbol(String),
+    /// A name that nothing defines.
+    UndefinedSymbol {
+        /// The name.
+        name: String,
+        /// Who refers to it.
+        from: String,
+    },
+    /// Variables without a name, which could not be bound to the running ones.
+    NamelessStorage(String),
+    /// An object or archive that could not be read.
+    Unreadable(String),
+}
+
+/// Everything that the image will hold.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// Objects that pieces come from.
+    pub objects: Vec<Arc<Object>>,
+    /// The pieces; unwind entries and debug information come on top.
+    pub pieces: Vec<Piece>,
+    /// Functions with an entry in the table.
+    pub functions: Vec<PlannedFunction>,
+    /// Data that later patches bind to.
+    pub data: Vec<PlannedData>,
+    /// Functions from libraries that later patches bind to.
+    pub library_functions: Vec<PlannedData>,
+    /// Names that come from shared objects.
+    pub imports: Vec<String>,
+    /// What stands in the way.
+    pub problems: Vec<Problem>,
+    referents: FxHashMap<(ObjectIndex, SymbolId), Referent>,
+    piece_at: FxHashMap<(ObjectIndex, SectionId), PieceIndex>,
+    function_at: FxHashMap<PieceIndex, FunctionIndex>,
+}
+
+impl Reach {
+    /// What `symbol` of `object` refers to.
+    #[must_use]
+    pub fn referent(&self, object: ObjectIndex, symbol: SymbolId) -> &Referent {
+        self.referents.get(&(object, symbol)).unwrap_or(&Referent::Broken)
+    }
+
+    /// The piece that a section became.
+    #[must_use]
+    pub fn piece_of(&self, object: ObjectIndex, section: SectionId) -> Option<PieceIndex> {
+        self.piece_at.get(&(object, section)).copied()
+    }
+
+    /// The planned function whose code a piece is.
+    #[must_use]
+    pub fn function_of(&self, piece: PieceIndex) -> Option<&PlannedFunction> {
+        self.functions.get(self.function_at.get(&piece)?.0)
+    }
+
+    /// The object of a piece.
+    #[must_use]
+    pub fn object(&self, index: ObjectIndex) -> Option<&Arc<Object>> {
+        self.objects.get(index.0)
+    }
+}
+
+/// Where libraries and shared objects are asked for a symbol.
+pub trait Libraries {
+    /// The archive member that defines a symbol.
+    ///
+    /// # Errors
+    /// With the reason, if an archive is damaged.
+    fn member(&mut self, name: NameId) -> Result<Option<(String, Bytes)>, String>;
+
+    /// Whether a shared object in the process exports the name.
+    fn exports(&mut self, name: &str) -> bool;
+}
+
+/// Follows the references of `delta`'s changed functions.
+pub fn reach(running: &Running, delta: &Delta, libraries: &mut dyn Libraries) -> Reach {
+    let mut walk = Walk {
+        running,
+        delta,
+        libraries,
+        reach: Reach::default(),
+        editable: Vec::new(),
+        index_of: FxHashMap::default(),
+        defined_new: FxHashMap::default(),
+        members: FxHashMap::default(),
+        next: 0,
+    };
+    walk.run();
+    let mut reach = walk.reach;
+    reach.problems.sort();
+    reach.problems.dedup();
+    reach
+}
+
+struct Walk<'a> {
+    running: &'a Running,
+    delta: &'a Delta,
+    libraries: &'a mut dyn Libraries,
+    reach: Reach,
+    /// Whether each object belongs to an editable unit (else to a library).
+    editable: Vec<bool>,
+    index_of: FxHashMap<*const Object, ObjectIndex>,
+    /// Names that the delta's objects define.
+    defined_new: FxHashMap<NameId, (usize, SymbolId)>,
+    members: FxHashMap<String, ObjectIndex>,
+    next: usize,
+}
+
+impl Walk<'_> {
+    fn run(&mut self) {
+        for (at, new) in self.delta.objects.iter().enumerate() {
+            for (index, symbol) in new.object.symbols.iter().enumerate() {
+                if crate::diff::running::is_definition(&new.object, symbol) {
+                    self.defined_new.entry(symbol.id).or_insert((at, SymbolId(index as u32)));
+                }
+            }
+        }
+        for changed in &self.delta.changed {
+            match self.running.resolve(changed.old, &changed.old_text) {
+                Ok(Some(Live::Function(live))) if !live.bodies.is_empty() => {
+                    let object = self.adopt(&self.delta.objects[changed.object].object, true);
+                    self.include_function(object, changed.section, changed.name, Some(live));
+                }
+                Ok(_) => {}
+                Err(ambiguous) => {
+                    self.problem(Problem::AmbiguousSymbol(ambiguous.name));
+                }
+            }
+        }
+        while let Some(piece) = self.reach.pieces.get(self.next).copied() {
+            self.next += 1;
+            self.follow(piece);
+        }
+    }
+
+    fn problem(&mut self, problem: Problem) -> Referent {
+        self.reach.problems.push(problem);
+        Referent::Broken
+    }
+
+    fn adopt(&mut self, object: &Arc<Object>, editable: bool) -> ObjectIndex {
+        if let Some(index) = self.index_of.get(&Arc::as_ptr(object)) {
+            return *index;
+        }
+        let index = ObjectIndex(self.reach.objects.len());
+        self.reach.objects.push(Arc::clone(object));
+        self.editable.push(editable);
+        self.index_of.insert(Arc::as_ptr(object), index);
+        index
+    }
+
+    fn include(&mut self, object: ObjectIndex, section: SectionId) -> PieceIndex {
+        if let Some(piece) = self.reach.piece_at.get(&(object, section)) {
+            return *piece;
+        }
+        let piece = PieceIndex(self.reach.pieces.len());
+        self.reach.pieces.push(Piece { object, section });
+        self.reach.piece_at.insert((object, section), piece);
+        piece
+    }
+
+    fn include_function(
+        &mut self,
+        object: ObjectIndex,
+        section: SectionId,
+        name: NameId,
+        live: Option<LiveFunction>,
+    ) -> Referent {
+        let piece = self.include(object, section);
+        if let Some(function) = self.reach.function_at.get(&piece) {
+            return Referent::Function(*function);
+        }
+        let file = &self.reach.objects[object.0];
+        let text = file.function_of(section).map_or_else(String::new, |id| file.name(file.symbol(id)).to_owned());
+        let function = FunctionIndex(self.reach.functions.len());
+        self.reach.functions.push(PlannedFunction { name, text, piece, live });
+        self.reach.function_at.insert(piece, function);
+        Referent::Function(function)
+    }
+
+    fn follow(&mut self, piece: Piece) {
+        let object = Arc::clone(&self.reach.objects[piece.object.0]);
+        for reloc in &object.section(piece.section).relocs {
+            self.relocation(&object, piece, reloc);
+        }
+        let frames = object.frames.of.get(&piece.section).cloned().unwrap_or_default();
+        for frame in frames {
+            if let Some(lsda) = frame.lsda {
+                self.include(piece.object, lsda);
+            }
+            let cie = object.frames.cies.get(frame.cie).map_or(&[][..], |cie| cie.relocs.as_slice());
+            for reloc in frame.fde.relocs.iter().chain(cie) {
+                self.relocation(&object, piece, reloc);
+            }
+        }
+    }
+
+    fn relocation(&mut self, object: &Arc<Object>, piece: Piece, reloc: &Reloc) {
+        let symbol = object.symbol(reloc.symbol);
+        if let RelocKind::Unknown(raw) = reloc.kind {
+            let section = object.section(piece.section).name.to_string();
+            let symbol = object.name(symbol).to_owned();
+            self.problem(Problem::UnknownRelocation { section, offset: reloc.offset, raw, symbol });
+        }
+        if self.reach.referents.contains_key(&(piece.object, reloc.symbol)) {
+            return;
+        }
+        let from = object.section(piece.section).name.to_string();
+        let referent = self.resolve(object, piece.object, reloc.symbol, &from);
+        self.reach.referents.insert((piece.object, reloc.symbol), referent);
+    }
+
+    fn resolve(&mut self, object: &Arc<Object>, at: ObjectIndex, id: SymbolId, from: &str) -> Referent {
+        let symbol = object.symbol(id);
+        let name = object.name(symbol);
+        if let Some(routine) = name.strip_prefix("DW.ref.") {
+            let word = self.by_name(NameId::of(routine), routine, symbol, from);
+            return Referent::WordOf(Box::new(word));
+        }
+        let (section, offset) = match symbol.place {
+            Place::Undefined => return self.by_name(symbol.id, name, symbol, from),
+            Place::Absolute(value) => return Referent::Absolute(value),
+            Place::Unknown(raw) => {
+                let what = format!("`{name}` in `{from}` lies in a section numbered {raw:#x}");
+                return self.problem(Problem::Unreadable(what));
+            }
+            Place::In(section, offset) => (section, offset),
+        };
+        if object.is_item(symbol) {
+            return self.local_item(object, at, id, from);
+        }
+        // A section symbol or private label. One item at the beginning of its own section is meant by name.
+        match object.named_at(section, 0) {
+            Some(item) if offset == 0 && only_item(object, section, item) => self.local_item(object, at, item, from),
+            Some(_) | None if object.section(section).role.is_mutable() => {
+                let name = object.section(section).name.to_string();
+                self.problem(Problem::NamelessStorage(format!("`{name}`, used by `{from}`")))
+            }
+            Some(_) | None => Referent::Piece(self.include(at, section), offset),
+        }
+    }
+
+    /// An item that the object itself defines.
+    fn local_item(&mut self, object: &Arc<Object>, at: ObjectIndex, id: SymbolId, from: &str) -> Referent {
+        let symbol = object.symbol(id);
+        let name = object.name(symbol).to_owned();
+        let Place::In(section, offset) = symbol.place else { return Referent::Broken };
+        if !self.editable.get(at.0).copied().unwrap_or(false) {
+            return self.library_item(object, at, symbol, &name, from);
+        }
+        if object.section(section).role == Role::Text {
+            if object.function_of(section).is_none() {
+                return Referent::Piece(self.include(at, section), offset);
+            }
+            return self.editable_function(symbol.id, &name, object, at, section);
+        }
+        self.editable_data(object, at, symbol, &name)
+    }
+
+    fn editable_function(
+        &mut self,
+        id: NameId,
+        name: &str,
+        object: &Arc<Object>,
+        at: ObjectIndex,
+        section: SectionId,
+    ) -> Referent {
+        let old = match self.delta.fates.get(&id) {
+            Some(Fate::Same(old) | Fate::Changed(old)) => Some(*old),
+            Some(Fate::New) => None,
+            None => Some(id),
+        };
+        let old_name = match self.delta.changed.iter().find(|changed| changed.name == id) {
+            Some(changed) => changed.old_text.clone(),
+            None => self.running.name_of(old.unwrap_or(id)).unwrap_or_else(|| name.to_owned()),
+        };
+        let live = match old.map(|old| self.running.resolve(old, &old_name)) {
+            Some(Ok(Some(Live::Function(live)))) => Some(live),
+            Some(Err(ambiguous)) => return self.problem(Problem::AmbiguousSymbol(ambiguous.name)),
+            Some(Ok(_)) | None => None,
+        };
+        let changed = matches!(self.delta.fates.get(&id), Some(Fate::Changed(_)));
+        match live {
+            Some(live) if !changed => Referent::LiveFunction { canonical: live.canonical, call: live.call },
+            Some(live) if !live.bodies.is_empty() => self.include_function(at, section, id, Some(live)),
+            Some(_) | None => {
+                debug_assert!(object.function_of(section).is_some());
+                self.include_function(at, section, id, None)
+            }
+        }
+    }
+
+    fn editable_data(&mut self, object: &Arc<Object>, at: ObjectIndex, symbol: &Symbol, name: &str) -> Referent {
+        match self.running.resolve(symbol.id, name) {
+            Ok(Some(Live::Data(addr, _))) => return Referent::LiveData(addr),
+            Ok(Some(Live::ThreadLocal(offset))) => return Referent::ThreadLocal(offset),
+            Ok(Some(Live::Function(_))) | Err(_) => {
+                return self.problem(Problem::AmbiguousSymbol(name.to_owned()));
+            }
+            Ok(None) => {}
+        }
+        let Place::In(section, offset) = symbol.place else { return Referent::Broken };
+        if object.section(section).role.is_tls() {
+            return self.problem(Problem::NewThreadLocal(name.to_owned()));
+        }
+        let piece = self.include(at, section);
+        self.reach.data.push(PlannedData { name: symbol.id, at: (piece, offset), size: symbol.size });
+        Referent::Piece(piece, offset)
+    }
+
+    /// An item of a library member: what the process has is bound to, code and constants may be had twice.
+    fn library_item(
+        &mut self,
+        object: &Arc<Object>,
+        at: ObjectIndex,
+        symbol: &Symbol,
+        name: &str,
+        from: &str,
+    ) -> Referent {
+        let Place::In(section, offset) = symbol.place else { return Referent::Broken };
+        let role = object.section(section).role;
+        if symbol.binding == Binding::Local && !role.is_mutable() {
+            return Referent::Piece(self.include(at, section), offset);
+        }
+        if symbol.binding == Binding::Local {
+            return self.library_local(object, at, symbol, name);
+        }
+        match self.live(symbol.id, name) {
+            Some(referent) => referent,
+            None if role.is_tls() => self.problem(Problem::NewThreadLocal(format!("{name} (used by `{from}`)"))),
+            None => {
+                let piece = self.include(at, section);
+                let planned = PlannedData { name: symbol.id, at: (piece, offset), size: symbol.size };
+                if role == Role::Text {
+                    self.reach.library_functions.push(planned);
+                } else {
+                    self.reach.data.push(planned);
+                }
+                Referent::Piece(piece, offset)
+            }
+        }
+    }
+
+    /// A variable private to a library member: the running one is found by the member's own file name.
+    fn library_local(&mut self, object: &Arc<Object>, at: ObjectIndex, symbol: &Symbol, name: &str) -> Referent {
+        let file = object.symbols.iter().find(|symbol| symbol.kind == SymbolKind::File);
+        let file = file.map_or("", |symbol| object.name(symbol));
+        let exe = &self.running.exe;
+        let mut found = exe.symbols(name).filter(|symbol| exe.file_name(symbol.file) == file);
+        let Place::In(section, offset) = symbol.place else { return Referent::Broken };
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => self.problem(Problem::AmbiguousSymbol(format!("{name} of `{file}`"))),
+            (Some(one), None) if one.kind == SymbolKind::Tls => Referent::ThreadLocal(exe.tp_offset(one.addr.0)),
+            (Some(one), None) => Referent::LiveData(exe.live(one.addr, self.running.exe_start)),
+            (None, _) if object.section(section).role.is_tls() => {
+                self.problem(Problem::NewThreadLocal(name.to_owned()))
+            }
+            (None, _) => Referent::Piece(self.include(at, section), offset),
+        }
+    }
+
+    fn live(&mut self, id: NameId, name: &str) -> Option<Referent> {
+        match self.running.resolve(id, name) {
+            Ok(Some(Live::Function(live))) => {
+                Some(Referent::LiveFunction { canonical: live.canonical, call: live.call })
+            }
+            Ok(Some(Live::Data(addr, _))) => Some(Referent::LiveData(addr)),
+            Ok(Some(Live::ThreadLocal(offset))) => Some(Referent::ThreadLocal(offset)),
+            Ok(None) => None,
+            Err(ambiguous) => Some(self.problem(Problem::AmbiguousSymbol(ambiguous.name))),
+        }
+    }
+
+    /// An item that is defined elsewhere: in the new objects, in those that stay, in the executable, in a library.
+    fn by_name(&mut self, id: NameId, name: &str, symbol: &Symbol, from: &str) -> Referent {
+        if let Some((object, defined)) = self.defined_new.get(&id).copied() {
+            let object = Arc::clone(&self.delta.objects[object].object);
+            let at = self.adopt(&object, true);
+            return self.local_item(&object, at, defined, from);
+        }
+        let stays = self.running.definitions(id).iter().find(|def| !self.delta.removed.contains(&def.object)).copied();
+        if let Some(definition) = stays
+            && let Some(new) = self.running.object(definition.object)
+        {
+            let object = Arc::clone(&new.object);
+            let at = self.adopt(&object, true);
+            return self.local_item(&object, at, definition.symbol, from);
+        }
+        if let Some(referent) = self.live(id, name) {
+            return referent;
+        }
+        if self.running.exe.imports(name) {
+            return self.import(name);
+        }
+        match self.member(id) {
+            Ok(Some((object, at))) => {
+                let found = (0..object.symbols.len() as u32).map(SymbolId).find(|candidate| {
+                    let candidate = object.symbol(*candidate);
+                    candidate.id == id && matches!(candidate.place, Place::In(..))
+                });
+                if let Some(found) = found {
+                    return self.local_item(&object, at, found, from);
+                }
+            }
+            Ok(None) => {}
+            Err(why) => return self.problem(Problem::Unreadable(why)),
+        }
+        if self.libraries.exports(name) {
+            return self.import(name);
+        }
+        if symbol.binding == Binding::Weak {
+            return Referent::Null;
+        }
+        self.problem(Problem::UndefinedSymbol { name: name.to_owned(), from: from.to_owned() })
+    }
+
+    fn member(&mut self, id: NameId) -> Result<Option<(Arc<Object>, ObjectIndex)>, String> {
+        let Some((name, data)) = self.libraries.member(id)? else { return Ok(None) };
+        if let Some(index) = self.members.get(&name) {
+            return Ok(Some((Arc::clone(&self.reach.objects[index.0]), *index)));
+        }
+        let object = Object::parse(data).map_err(|error| format!("`{name}`: {error}"))?;
+        let object = Arc::new(object);
+        let index = self.adopt(&object, false);
+        self.members.insert(name, index);
+        Ok(Some((object, index)))
+    }
+
+    fn import(&mut self, name: &str) -> Referent {
+        let index = self.reach.imports.iter().position(|import| import == name).unwrap_or_else(|| {
+            self.reach.imports.push(name.to_owned());
+            self.reach.imports.len() - 1
+        });
+        Referent::Import(index)
+    }
+}
+
+/// Whether `item` is the only item of its section.
+fn only_item(object: &Object, section: SectionId, item: SymbolId) -> bool {
+    let place = object.symbol(item).place;
+    object.defined_in(section).iter().all(|id| {
+        let symbol = object.symbol(*id);
+        !object.is_item(symbol) || symbol.place == place
+    })
+}

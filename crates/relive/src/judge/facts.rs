@@ -1,0 +1,143 @@
+//! What the rules look at: types before and after, and what comparing and linking have found.
+
+use std::path::PathBuf;
+
+use crate::binary::types::{Level, ObjectTypes};
+
+/// All that is judged.
+#[derive(Default)]
+pub struct Facts<'a> {
+    /// Types of the objects that run now and have a changed successor.
+    pub old: TypeSet<'a>,
+    /// Types of the changed objects.
+    pub new: TypeSet<'a>,
+    /// What comparing and linking have found.
+    pub delta: DeltaFacts,
+}
+
+/// The types of several objects.
+#[derive(Default)]
+pub struct TypeSet<'a> {
+    /// One for each object.
+    pub objects: Vec<&'a ObjectTypes>,
+}
+
+/// What comparing and linking have found. A list that its stage does not know of stays empty.
+#[derive(Clone, Debug, Default)]
+pub struct DeltaFacts {
+    /// The running program is not the one that was built: why, in a clause.
+    pub wrong_binary: Option<String>,
+    /// Changed objects without types, of units that have functions.
+    pub missing_types: Vec<MissingTypes>,
+    /// Edited units that were compiled with optimisation.
+    pub optimised_units: Vec<OptimisedUnit>,
+    /// Tables of trait objects whose methods are others or in another order.
+    pub vtables: Vec<VtableChange>,
+    /// Statics with another initial value or size.
+    pub changed_statics: Vec<ChangedStatic>,
+    /// Thread-locals that are new.
+    pub added_thread_locals: Vec<Item>,
+    /// Names that stand for several things in the running program.
+    pub ambiguous_symbols: Vec<AmbiguousSymbol>,
+    /// Relocations that the linker does not know.
+    pub unknown_relocations: Vec<UnknownRelocation>,
+    /// Functions whose old code has no room for a jump.
+    pub without_room: Vec<NoEntryRoom>,
+    /// No memory near the program: what was looked for, in a clause.
+    pub no_room: Option<String>,
+    /// A fixed table of the agent is full: which, in a clause.
+    pub tables_full: Option<String>,
+}
+
+/// Something in the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Item {
+    /// Readable path.
+    pub name: String,
+    /// Source file, if known.
+    pub file: Option<PathBuf>,
+    /// Line in it, from 1.
+    pub line: Option<u32>,
+}
+
+/// A changed object without types.
+#[derive(Clone, Debug)]
+pub struct MissingTypes {
+    /// The unit it belongs to, such as `app (bin)`.
+    pub unit: String,
+    /// What it has instead.
+    pub level: Level,
+}
+
+/// An edited unit that was compiled with optimisation.
+#[derive(Clone, Debug)]
+pub struct OptimisedUnit {
+    /// The unit, such as `app (bin)`.
+    pub unit: String,
+    /// Its opt-level as rustc has it: `1`, `2`, `3`, `s` or `z`.
+    pub opt_level: String,
+}
+
+/// A table of trait objects before and after.
+#[derive(Clone, Debug)]
+pub struct VtableChange {
+    /// Such as `<app::Circle as app::Shape>`.
+    pub name: String,
+    /// Readable functions in the order of the table, without drop, size and align; empty for a vacant slot.
+    pub old: Vec<String>,
+    /// The same after the edit.
+    pub new: Vec<String>,
+}
+
+/// A static that is another one after the edit.
+#[derive(Clone, Debug)]
+pub struct ChangedStatic {
+    /// The static.
+    pub item: Item,
+    /// Size of its storage in the running program, in bytes.
+    pub old_size: u64,
+    /// Size in the new object, in bytes.
+    pub new_size: u64,
+    /// Its initial value is another one.
+    pub initialiser_changed: bool,
+}
+
+/// A name that stands for several things.
+#[derive(Clone, Debug)]
+pub struct AmbiguousSymbol {
+    /// Readable name.
+    pub name: String,
+    /// Where they are, in words.
+    pub candidates: Vec<String>,
+}
+
+/// A relocation that the linker does not know.
+#[derive(Clone, Debug)]
+pub struct UnknownRelocation {
+    /// Function or section that it stands in.
+    pub item: Item,
+    /// Section of the object.
+    pub section: String,
+    /// Offset in it, in bytes.
+    pub offset: u64,
+    /// Number of the relocation type as the file has it.
+    pub raw: u32,
+    /// What it refers to.
+    pub symbol: String,
+}
+
+/// A function whose old code has no room for a jump.
+#[derive(Clone, Debug)]
+pub struct NoEntryRoom {
+    /// The function.
+    pub function: Item,
+    /// Why, in a clause.
+    pub why: String,
+}
+
+impl Item {
+    /// An item of which only the name is known.
+    pub fn named(name: impl Into<String>) -> Item {
+        Item { name: name.into(), file: None, line: None }
+    }
+}

@@ -1,0 +1,93 @@
+//! Which types are others than before, and which of them the user has touched.
+//!
+//! Types are matched by path without the numbers of closures and impls. Several types can share such a path (types
+//! local to numbered impls, serde's visitors, function items and pointers), so a path stands for a set of layouts: it
+//! has changed when some old layout is gone *and* some new one has come.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::TypeSet;
+use crate::binary::types::{ObjectTypes, TypeDef};
+
+/// A type and the object that describes it.
+#[derive(Clone, Copy)]
+pub(super) struct Located<'a> {
+    pub(super) object: &'a ObjectTypes,
+    pub(super) def: &'a TypeDef,
+}
+
+/// A type that looks different in memory after the edit.
+pub(super) struct Change<'a> {
+    pub(super) old: Located<'a>,
+    pub(super) new: Located<'a>,
+    /// Path of the new type, with generics.
+    pub(super) path: String,
+    /// Its own definition changed; otherwise it only holds another one by value.
+    pub(super) is_cause: bool,
+}
+
+#[derive(Default)]
+struct Sides<'a> {
+    old: Vec<Located<'a>>,
+    new: Vec<Located<'a>>,
+}
+
+/// All changed types, sorted by path.
+pub(super) fn changed<'a>(old: &TypeSet<'a>, new: &TypeSet<'a>) -> Vec<Change<'a>> {
+    let mut paths: FxHashMap<u64, Sides<'a>> = FxHashMap::default();
+    for located in all(new) {
+        insert(&mut paths.entry(located.def.key).or_default().new, located);
+    }
+    for located in all(old) {
+        if let Some(sides) = paths.get_mut(&located.def.key) {
+            insert(&mut sides.old, located);
+        }
+    }
+    let mut changes: Vec<Change<'a>> = paths.into_values().filter_map(difference).collect();
+    changes.sort_by(|left, right| left.path.cmp(&right.path));
+    let keys: FxHashSet<u64> = changes.iter().map(|change| change.new.def.key).collect();
+    for change in &mut changes {
+        let holds = |side: &Located| side.object.held_by_value(side.def).iter().any(|held| keys.contains(&held.key));
+        let same_shape = change.old.def.shape == change.new.def.shape;
+        change.is_cause = !(same_shape && (holds(&change.old) || holds(&change.new)));
+    }
+    changes
+}
+
+impl Change<'_> {
+    /// Holds `other` by value, at any depth.
+    pub(super) fn holds(&self, other: &Change) -> bool {
+        self.new.object.held_by_value(self.new.def).iter().any(|held| held.key == other.new.def.key)
+    }
+}
+
+fn all<'a>(set: &TypeSet<'a>) -> impl Iterator<Item = Located<'a>> {
+    set.objects.iter().flat_map(|object| object.types.iter().map(move |def| Located { object, def }))
+}
+
+fn insert<'a>(list: &mut Vec<Located<'a>>, located: Located<'a>) {
+    let same = |known: &Located| known.def.layout == located.def.layout && known.def.exact_key == located.def.exact_key;
+    if !list.iter().any(same) {
+        list.push(located);
+    }
+}
+
+/// What is left of both sides when equal ones are taken away in pairs.
+fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
+    take_pairs(&mut sides, |old, new| old.layout == new.layout && old.exact_key == new.exact_key);
+    take_pairs(&mut sides, |old, new| old.layout == new.layout);
+    let old = *sides.old.first()?;
+    let same_path = sides.new.iter().find(|new| new.def.exact_key == old.def.exact_key);
+    let new = *same_path.or(sides.new.first())?;
+    Some(Change { old, new, path: new.object.path(new.def), is_cause: true })
+}
+
+fn take_pairs(sides: &mut Sides, equal: impl Fn(&TypeDef, &TypeDef) -> bool) {
+    sides.old.retain(|old| match sides.new.iter().position(|new| equal(old.def, new.def)) {
+        Some(index) => {
+            sides.new.swap_remove(index);
+            false
+        }
+        None => true,
+    });
+}

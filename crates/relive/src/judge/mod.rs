@@ -1,0 +1,122 @@
+//! Stage 4: may the new code run on the old state? Types and the differences found go in, a verdict comes out.
+//!
+//! One rule per file; each looks at the same facts and adds its reasons, so that the user sees all of them at once.
+//! What is not proved sound is refused. The judge is pure: it reads no files and knows no process. It does not pair
+//! functions (diff does, by the signature hashes of `binary::types`) and does not look for threads in old code (swap).
+
+mod ambiguous_symbol;
+mod entry_no_room;
+mod facts;
+mod matching;
+mod new_thread_local;
+mod no_room;
+mod no_type_info;
+mod optimised_unit;
+mod rule;
+mod static_type;
+mod static_value_kept;
+mod tables_full;
+mod type_layout;
+mod unknown_relocation;
+mod vtable_shape;
+mod wording;
+mod wrong_binary;
+
+pub use facts::{
+    AmbiguousSymbol, ChangedStatic, DeltaFacts, Facts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, TypeSet,
+    UnknownRelocation, VtableChange,
+};
+use rule::{Applied, Check};
+pub use rule::{Reason, Rule, page};
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Sound; with what the user should know about it.
+    Accepted(Vec<Reason>),
+    /// Not proved sound; with every reason found.
+    Refused(Vec<Reason>),
+}
+
+/// All rules, in the order in which their reasons are told.
+const RULES: &[Applied] = &[
+    Applied { rule: &wrong_binary::RULE, check: Check::Late(wrong_binary::check) },
+    Applied { rule: &no_type_info::RULE, check: Check::Early(no_type_info::check) },
+    Applied { rule: &optimised_unit::RULE, check: Check::Early(optimised_unit::check) },
+    Applied { rule: &type_layout::RULE, check: Check::Early(type_layout::check) },
+    Applied { rule: &vtable_shape::RULE, check: Check::Early(vtable_shape::check) },
+    Applied { rule: &static_type::RULE, check: Check::Early(static_type::check) },
+    Applied { rule: &new_thread_local::RULE, check: Check::Early(new_thread_local::check) },
+    Applied { rule: &ambiguous_symbol::RULE, check: Check::Late(ambiguous_symbol::check) },
+    Applied { rule: &unknown_relocation::RULE, check: Check::Late(unknown_relocation::check) },
+    Applied { rule: &entry_no_room::RULE, check: Check::Late(entry_no_room::check) },
+    Applied { rule: &no_room::RULE, check: Check::Late(no_room::check) },
+    Applied { rule: &tables_full::RULE, check: Check::Late(tables_full::check) },
+    Applied { rule: &static_value_kept::RULE, check: Check::Note(static_value_kept::check) },
+];
+
+/// Applies every rule.
+pub fn judge(facts: &Facts) -> Verdict {
+    let (mut reasons, mut notes) = (Vec::new(), Vec::new());
+    for Applied { check, .. } in RULES {
+        match check {
+            Check::Early(check) => check(facts, &mut reasons),
+            Check::Late(check) => check(&facts.delta, &mut reasons),
+            Check::Note(check) => check(&facts.delta, &mut notes),
+        }
+    }
+    if reasons.is_empty() { Verdict::Accepted(notes) } else { Verdict::Refused(reasons) }
+}
+
+/// Applies the rules about what linking and loading run into, after [`judge`] has accepted.
+pub fn judge_late(delta: &DeltaFacts) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    for Applied { check, .. } in RULES {
+        match check {
+            Check::Late(check) => check(delta, &mut reasons),
+            Check::Early(_) | Check::Note(_) => {}
+        }
+    }
+    reasons
+}
+
+/// All rules, for `explain` and the manual.
+pub fn rules() -> impl Iterator<Item = &'static Rule> {
+    RULES.iter().map(|applied| applied.rule)
+}
+
+/// The rule with this id.
+pub fn rule(id: &str) -> Option<&'static Rule> {
+    rules().find(|rule| rule.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_changed_is_accepted_without_a_word() {
+        assert_eq!(judge(&Facts::default()), Verdict::Accepted(Vec::new()));
+    }
+
+    #[test]
+    fn ids_are_unique_and_in_kebab_case() {
+        let ids: Vec<_> = rules().map(|rule| rule.id).collect();
+        for (index, id) in ids.iter().enumerate() {
+            assert!(id.chars().all(|letter| letter.is_ascii_lowercase() || letter == '-'), "{id}");
+            assert!(!ids[..index].contains(id), "{id} twice");
+        }
+    }
+
+    #[test]
+    fn every_reason_is_collected_and_says_how_to_restart() {
+        let delta = DeltaFacts {
+            wrong_binary: Some("the running file was replaced".into()),
+            no_room: Some("no free memory within 2 GiB of `app`".into()),
+            ..DeltaFacts::default()
+        };
+        let Verdict::Refused(reasons) = judge(&Facts { delta, ..Facts::default() }) else { panic!("accepted") };
+        assert_eq!(reasons.iter().map(|reason| reason.rule).collect::<Vec<_>>(), ["wrong-binary", "no-room"]);
+        assert!(reasons.iter().all(|reason| reason.help.ends_with("`cargo relive run`.")));
+    }
+}

@@ -1,0 +1,100 @@
+//! Rule `static-type`: a static or thread-local that exists in the running program has another type.
+
+use rustc_hash::FxHashMap;
+
+use super::rule::{Reason, Rule};
+use super::{Facts, Item, TypeSet, wording};
+use crate::binary::types::Static;
+
+/// The rule in words.
+pub(super) const RULE: Rule = Rule {
+    id: "static-type",
+    title: "A static or thread-local has another type",
+    what: "A `static` or `thread_local!` that was there before has another type or size, or became writable.",
+    why: "The storage of a static is where it was when the program started and holds its present value. New code would \
+          take that value for one of the new type, or write to memory that cannot be written to.",
+    example: "```rust\nstatic HITS: AtomicU64 = AtomicU64::new(0); // was AtomicU32\n```\n\n\
+              > `app::HITS` was `AtomicU32` and is `AtomicU64`",
+    fix: "Add a static with a new name beside the old one, or restart with the edit.",
+};
+
+const HELP: &str = "Its storage is in use, so its type has to stay as it is; a static with another name can be added.";
+
+pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
+    let mut told: Vec<String> = Vec::new();
+    let mut tell = |item: Item, message: String| {
+        if !told.contains(&item.name) {
+            told.push(item.name.clone());
+            reasons.push(RULE.refuse(&item, message, HELP));
+        }
+    };
+    let old = by_path(&facts.old);
+    for (path, new) in sorted(by_path(&facts.new)) {
+        let Some(old) = old.get(path) else { continue };
+        let gone = old.iter().find(|was| !new.iter().any(|is| is.type_key == was.type_key && is.size == was.size));
+        let come = new.iter().find(|is| !old.iter().any(|was| is.type_key == was.type_key && is.size == was.size));
+        if let (Some(was), Some(is)) = (gone, come) {
+            let (before, after) = (wording::plain(content(&was.type_name)), wording::plain(content(&is.type_name)));
+            let message = format!("`{}` was `{before}` and is `{after}`", item_name(&is.qualified));
+            tell(item(is), message);
+        }
+        if old.iter().all(|was| was.writable == Some(false)) && new.iter().any(|is| is.writable == Some(true)) {
+            for is in new.iter().take(1) {
+                let name = item_name(&is.qualified);
+                tell(item(is), format!("`{name}` is in read-only memory and the edit makes it writable"));
+            }
+        }
+    }
+    for changed in facts.delta.changed_statics.iter().filter(|changed| changed.old_size != changed.new_size) {
+        let (name, old, new) = (&changed.item.name, changed.old_size, changed.new_size);
+        tell(changed.item.clone(), format!("`{name}` has {old} bytes of storage and would need {new}"));
+    }
+}
+
+type ByPath<'a> = FxHashMap<&'a str, Vec<&'a Static>>;
+
+fn by_path<'a>(set: &TypeSet<'a>) -> ByPath<'a> {
+    let mut paths = ByPath::default();
+    for object in &set.objects {
+        for variable in &object.statics {
+            paths.entry(&variable.erased).or_default().push(variable);
+        }
+    }
+    paths
+}
+
+fn sorted<'a>(paths: ByPath<'a>) -> Vec<(&'a str, Vec<&'a Static>)> {
+    let mut paths: Vec<_> = paths.into_iter().collect();
+    paths.sort_by_key(|(path, _)| *path);
+    paths
+}
+
+fn item(variable: &Static) -> Item {
+    let file = variable.file.as_deref().map(std::path::PathBuf::from);
+    Item { name: item_name(&variable.qualified).to_string(), file, line: variable.line }
+}
+
+/// `app::job::PAIR` for what `thread_local!` makes of it: `app::job::PAIR::{constant#0}::{closure#0}::VAL`.
+pub(super) fn item_name(path: &str) -> &str {
+    path.split_once("::{constant").map_or(path, |(name, _)| name)
+}
+
+/// The type in the source: without the wrapper that `thread_local!` puts around it.
+fn content(type_name: &str) -> &str {
+    let inner = type_name.split_once("thread_local::native::").and_then(|(_, rest)| rest.split_once("::Storage<"));
+    inner.and_then(|(_, rest)| rest.strip_suffix('>')).unwrap_or(type_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_locals_are_told_by_their_name_in_the_source() {
+        assert_eq!(item_name("app::PAIR::{constant#0}::{closure#1}::__RUST_STD_INTERNAL_VAL"), "app::PAIR");
+        assert_eq!(item_name("app::PAIR::{constant}::{closure}::__RUST_STD_INTERNAL_VAL"), "app::PAIR");
+        assert_eq!(item_name("app::HITS"), "app::HITS");
+        assert_eq!(content("std::sys::thread_local::native::eager::Storage<Cell<u8>>"), "Cell<u8>");
+        assert_eq!(content("Cell<u8>"), "Cell<u8>");
+    }
+}

@@ -1,0 +1,110 @@
+//! Rule `type-layout`: a type that exists in the running program looks different in memory.
+
+use std::path::PathBuf;
+
+use super::matching::{self, Change};
+use super::rule::{Reason, Rule};
+use super::{Facts, Item, vtable_shape, wording};
+
+/// The rule in words.
+pub(super) const RULE: Rule = Rule {
+    id: "type-layout",
+    title: "A type that exists in the running program looks different in memory",
+    what: "A struct, enum or union that was there before has another size or alignment, its fields have other names, types \
+           or offsets, or its variants are others or stored differently. Derives, methods, visibility and comments do not \
+           matter, and neither does a type that is new.",
+    why: "Values made by the old code are alive: in variables, on the heap, in channels, in other threads. The new code \
+          would read them with its own idea of where each field is: it would take one field for another, or read and \
+          write past the end of the value.",
+    example: "```rust\nstruct World {\n    speed: u64, // new\n    name: String,\n    count: u64,\n}\n```\n\n\
+              > `app::World` grew from 32 to 40 bytes: new field `speed: u64` at offset 24, `count` moved from 24 to 32",
+    fix: "Keep the type as it is while the program runs: put new data into a type of its own, for example a new struct \
+          in a new static or in a map beside the old values. Or restart with the edit.",
+};
+
+pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
+    let changes = matching::changed(&facts.old, &facts.new);
+    let causes = changes.iter().filter(|change| change.is_cause && vtable_shape::object_of(change).is_none());
+    let mut definitions: Vec<(&str, Vec<&Change>)> = Vec::new();
+    for cause in causes {
+        let name = without_arguments(&cause.path);
+        match definitions.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, instances)) => instances.push(cause),
+            None => definitions.push((name, vec![cause])),
+        }
+    }
+    for (name, instances) in definitions {
+        let Some(example) = instances.first() else { continue };
+        let mut message = format!("`{}` {}", wording::plain(&example.path), words(example));
+        if instances.len() > 1 {
+            message.push_str(&format!(" (and the same for {} more of `{name}<..>`)", instances.len() - 1));
+        }
+        message.push_str(&consequences(&instances, &changes));
+        let item = Item { name: name.to_string(), file: source_file(facts, name), line: None };
+        let help = "Values of this type are alive in the program, so it has to stay as it is while the program runs.";
+        reasons.push(RULE.refuse(&item, message, help));
+    }
+}
+
+fn words(change: &Change) -> String {
+    match (change.old.object.describe(change.old.def), change.new.object.describe(change.new.def)) {
+        (Some(old), Some(new)) => wording::difference(&old, &new),
+        _ => "is laid out differently".to_string(),
+    }
+}
+
+/// Names up to two types of the same crate that changed only because they hold one of the causes.
+fn consequences(causes: &[&Change], changes: &[Change]) -> String {
+    let own_crate = causes.first().map(|cause| crate_of(&cause.path));
+    let mut held: Vec<&str> = changes
+        .iter()
+        .filter(|change| !change.is_cause && causes.iter().any(|cause| change.holds(cause)))
+        .map(|change| change.path.as_str())
+        .filter(|path| Some(crate_of(path)) == own_crate)
+        .map(without_arguments)
+        .collect();
+    held.dedup();
+    match held.as_slice() {
+        [] => String::new(),
+        [one] => format!(", which makes `{one}` change too"),
+        [one, two] => format!(", which makes `{one}` and `{two}` change too"),
+        [one, two, rest @ ..] => format!(", which makes `{one}`, `{two}` and {} more change too", rest.len()),
+    }
+}
+
+fn crate_of(path: &str) -> &str {
+    path.split("::").next().unwrap_or(path)
+}
+
+/// The path of a generic type without its arguments; the path of any other type.
+fn without_arguments(path: &str) -> &str {
+    match path.find('<') {
+        Some(at) if at > 0 => path.get(..at).unwrap_or(path),
+        _ => path,
+    }
+}
+
+/// Debug information has no line for a type; a function of the same module is in the same file.
+fn source_file(facts: &Facts, type_path: &str) -> Option<PathBuf> {
+    let (module, name) = type_path.rsplit_once("::")?;
+    let in_module = |path: &str| {
+        let rest = path.strip_prefix(module).and_then(|rest| rest.strip_prefix("::")).unwrap_or("::");
+        let first = rest.split("::").next().unwrap_or("");
+        !without_arguments(rest).contains("::") || without_arguments(first) == name || first.starts_with("{impl")
+    };
+    let mut functions = facts.new.objects.iter().flat_map(|object| &object.functions);
+    let file = functions.find(|function| in_module(&function.qualified))?.file.clone()?;
+    Some(PathBuf::from(&*file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_cut_off() {
+        assert_eq!(without_arguments("app::Slot<alloc::vec::Vec<u8>>"), "app::Slot");
+        assert_eq!(without_arguments("app::World"), "app::World");
+        assert_eq!(without_arguments("<odd>"), "<odd>");
+    }
+}

@@ -1,0 +1,186 @@
+//! Rule `vtable-shape`: the method table of a trait's objects has other entries or another order.
+
+use super::matching::{self, Change};
+use super::rule::{Reason, Rule};
+use super::{Facts, Item, VtableChange};
+
+/// The rule in words.
+pub(super) const RULE: Rule = Rule {
+    id: "vtable-shape",
+    title: "The method table of trait objects has other entries or another order",
+    what: "A trait that is used through `dyn Trait` got a method, lost one, or its methods changed places in the source.",
+    why: "A trait object carries a pointer to a table of functions, and code calls the n-th of them. Objects that are \
+          alive have the old table; new code would call by the new numbers and reach another method.",
+    example: "```rust\ntrait Animal {\n    // fn legs(&self) -> u32;   removed\n    fn name(&self) -> String;\n}\n```\n\n\
+              > objects of trait `app::Animal` had 2 methods in their table and have 1: `legs` is gone",
+    fix: "Leave the methods of the trait in their order while the program runs. A new method can go into another trait. \
+          Or restart with the edit.",
+};
+
+/// Words of every table before the methods: drop, size, align.
+const HEAD: u64 = 3;
+
+pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
+    let mut told: Vec<String> = Vec::new();
+    for table in &facts.delta.vtables {
+        let name = trait_of(&table.name);
+        let (old, new) = (methods(&table.old), methods(&table.new));
+        if old != new && !told.contains(&name) {
+            let words = words(&old, &new);
+            tell(&name, old.len() as u64, new.len() as u64, &words, reasons);
+            told.push(name);
+        }
+    }
+    for change in matching::changed(&facts.old, &facts.new) {
+        if let Some((name, old, new)) = object_of(&change).filter(|(name, ..)| !told.contains(name)) {
+            tell(&name, old.saturating_sub(HEAD), new.saturating_sub(HEAD), "", reasons);
+            told.push(name);
+        }
+    }
+}
+
+/// For a pointer to a trait object whose table has another length: the trait, words before, words after.
+pub(super) fn object_of(change: &Change) -> Option<(String, u64, u64)> {
+    let words = |side: &matching::Located| {
+        let description = side.object.describe(side.def)?;
+        let table = description.fields.into_iter().find(|field| field.name == "vtable")?;
+        table.type_name.strip_prefix("&[usize; ")?.strip_suffix(']')?.parse::<u64>().ok()
+    };
+    let (old, new) = (words(&change.old)?, words(&change.new)?);
+    let (_, object) = change.path.split_once("dyn ")?;
+    (old != new).then(|| (first_type(object).to_string(), old, new))
+}
+
+fn tell(name: &str, old: u64, new: u64, words: &str, reasons: &mut Vec<Reason>) {
+    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+    let message = if old == new {
+        format!("objects of trait `{name}` have their {new} methods in another order{words}")
+    } else {
+        format!("objects of trait `{name}` had {old} entries in their method table and have {new}{words}")
+    };
+    let help = "Trait objects that are alive keep the old table, so the methods have to stay as they are.";
+    reasons.push(RULE.refuse(&Item::named(name), message, help));
+}
+
+/// `<app::Circle as app::Shape>` to `app::Shape`.
+fn trait_of(table: &str) -> String {
+    let inner = table.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(table);
+    inner.rsplit_once(" as ").map_or(inner, |(_, name)| name).to_string()
+}
+
+/// The text up to the end of the first type in it: to a comma or closing bracket that is not its own.
+fn first_type(text: &str) -> &str {
+    let mut depth = 0i32;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '<' | '(' | '[' => depth += 1,
+            '>' | ')' | ']' | ',' | '+' if depth == 0 => return text.get(..at).unwrap_or(text).trim_end(),
+            '>' if text.get(..at).is_some_and(|before| before.ends_with('-')) => {}
+            '>' | ')' | ']' => depth -= 1,
+            _ => {}
+        }
+    }
+    text
+}
+
+/// The method of each slot. Which type's version stands in it does not matter: an impl may override a default.
+fn methods(slots: &[String]) -> Vec<&str> {
+    slots.iter().map(|slot| method(slot)).collect()
+}
+
+fn method(function: &str) -> &str {
+    let mut depth = 0i32;
+    let mut start = 0;
+    let mut end = function.len();
+    for (at, letter) in function.char_indices() {
+        match letter {
+            '<' if depth == 0 && at > start && end == function.len() => {
+                end = at;
+                depth += 1;
+            }
+            '<' | '(' | '[' | '{' => depth += 1,
+            '>' if function.get(..at).is_some_and(|before| before.ends_with('-')) => {}
+            '>' | ')' | ']' | '}' => depth -= 1,
+            ':' if depth == 0 => (start, end) = (at + 1, function.len()),
+            _ => {}
+        }
+    }
+    function.get(start..end).unwrap_or(function)
+}
+
+fn words(old: &[&str], new: &[&str]) -> String {
+    let missing = |from: &[&str], of: &[&str]| -> Vec<String> {
+        of.iter().filter(|name| !from.contains(name)).map(|name| format!("`{name}`")).collect()
+    };
+    let (gone, added) = (missing(new, old), missing(old, new));
+    let mut parts = Vec::new();
+    if !gone.is_empty() {
+        parts.push(format!("{} {} gone", gone.join(", "), if gone.len() == 1 { "is" } else { "are" }));
+    }
+    if !added.is_empty() {
+        parts.push(format!("{} {} new", added.join(", "), if added.len() == 1 { "is" } else { "are" }));
+    }
+    if parts.is_empty() {
+        let first = old.iter().zip(new).find(|(old, new)| old != new);
+        parts.extend(first.map(|(old, new)| format!("where `{old}` was, `{new}` is")));
+    }
+    parts.join(", ")
+}
+
+/// For tests and callers that have only names.
+impl VtableChange {
+    /// The table of `name` before and after.
+    pub fn new(name: &str, old: &[&str], new: &[&str]) -> VtableChange {
+        let owned = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        VtableChange { name: name.to_string(), old: owned(old), new: owned(new) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::*;
+
+    fn messages(table: VtableChange) -> Vec<String> {
+        let facts = Facts { delta: DeltaFacts { vtables: vec![table], ..Default::default() }, ..Default::default() };
+        let mut reasons = Vec::new();
+        check(&facts, &mut reasons);
+        reasons.into_iter().map(|reason| reason.message).collect()
+    }
+
+    const TABLE: &str = "<app::Dog as app::Animal>";
+
+    #[test]
+    fn another_order_is_refused() {
+        let old = ["<app::Dog as app::Animal>::name", "<app::Dog as app::Animal>::legs"];
+        let new = ["<app::Dog as app::Animal>::legs", "<app::Dog as app::Animal>::name"];
+        assert_eq!(
+            messages(VtableChange::new(TABLE, &old, &new)),
+            ["objects of trait `app::Animal` have their 2 methods in another order: where `name` was, `legs` is"]
+        );
+    }
+
+    #[test]
+    fn a_removed_method_is_named() {
+        let old = ["<app::Dog as app::Animal>::name", "app::Animal::legs"];
+        assert_eq!(
+            messages(VtableChange::new(TABLE, &old, &old[..1])),
+            ["objects of trait `app::Animal` had 2 entries in their method table and have 1: `legs` is gone"]
+        );
+    }
+
+    #[test]
+    fn an_overridden_default_is_the_same_slot() {
+        let change = VtableChange::new(TABLE, &["app::Animal::legs"], &["<app::Dog as app::Animal>::legs"]);
+        assert_eq!(messages(change), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_trait_is_found_in_names_of_types() {
+        assert_eq!(first_type("app::Animal, alloc::alloc::Global>"), "app::Animal");
+        assert_eq!(first_type("app::Get<u8, fn(u8) -> u8>"), "app::Get<u8, fn(u8) -> u8>");
+        assert_eq!(first_type("app::Animal + core::marker::Send"), "app::Animal");
+        assert_eq!(method("<app::Dog<T> as app::Animal>::legs<u8>"), "legs");
+        assert_eq!(method("legs"), "legs");
+    }
+}

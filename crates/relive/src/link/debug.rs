@@ -1,0 +1,99 @@
+//! Debug information of the image: that of every codegen unit that contributes code to it.
+//!
+//! Takes the `.debug_*` sections of those objects, concatenates each kind and resolves their relocations to the image's
+//! *file* addresses (live address minus bias). What did not come along gets the tombstone that linkers use: 1 in range and
+//! location lists, where 0 would end the list, 0 elsewhere. Sections are not merged: strings may occur twice.
+
+use relive_wire::near::IMAGE_BIAS;
+use rustc_hash::FxHashMap;
+
+use crate::arch::RelocKind;
+use crate::binary::object::{Object, Place, Reloc, Role, SectionId};
+use crate::diff::reach::{ObjectIndex, Reach};
+use crate::link::layout::{Map, piece_addr};
+
+/// The debug sections, by name, in order of first appearance.
+pub(super) type Sections = Vec<(String, Vec<u8>)>;
+
+/// The image's debug sections. What cannot be expressed is left out section by section: code never depends on it.
+pub(super) fn sections(reach: &Reach, map: &Map) -> Sections {
+    let mut out: Sections = Vec::new();
+    let mut bases: FxHashMap<(ObjectIndex, SectionId), u64> = FxHashMap::default();
+    let contributing = contributing(reach);
+    for index in &contributing {
+        let Some(object) = reach.object(*index) else { continue };
+        for (section, data) in debug_sections(object) {
+            let at = out.iter().position(|(name, _)| **name == *data.name).unwrap_or_else(|| {
+                out.push((data.name.to_string(), Vec::new()));
+                out.len() - 1
+            });
+            let bytes = &mut out[at].1;
+            let aligned = bytes.len().next_multiple_of(data.align as usize);
+            bytes.resize(aligned, 0);
+            bases.insert((*index, section), aligned as u64);
+            bytes.extend_from_slice(object.bytes(section));
+        }
+    }
+    for index in contributing {
+        let Some(object) = reach.object(index) else { continue };
+        for (section, data) in debug_sections(object) {
+            let Some(base) = bases.get(&(index, section)).copied() else { continue };
+            let Some(found) = out.iter_mut().find(|(name, _)| **name == *data.name) else { continue };
+            for reloc in &data.relocs {
+                let value = field(reach, map, &bases, index, object, &data.name, reloc);
+                put(&mut found.1, base + reloc.offset, reloc.kind.width(), value);
+            }
+        }
+    }
+    out
+}
+
+fn contributing(reach: &Reach) -> Vec<ObjectIndex> {
+    let mut out: Vec<_> = reach.functions.iter().filter_map(|function| reach.pieces.get(function.piece.0)).map(|piece| piece.object).collect();
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+fn debug_sections(object: &Object) -> impl Iterator<Item = (SectionId, &crate::binary::object::Section)> {
+    let known = |name: &str| !matches!(name, ".debug_gdb_scripts" | ".debug_macro" | ".debug_macinfo");
+    object
+        .sections
+        .iter()
+        .enumerate()
+        .filter(move |(_, section)| section.role == Role::Debug && known(&section.name) && section.size < 1 << 28)
+        .map(|(at, section)| (SectionId(at as u32), section))
+}
+
+fn field(
+    reach: &Reach,
+    map: &Map,
+    bases: &FxHashMap<(ObjectIndex, SectionId), u64>,
+    index: ObjectIndex,
+    object: &Object,
+    name: &str,
+    reloc: &Reloc,
+) -> u64 {
+    let lists = matches!(name, ".debug_ranges" | ".debug_loc");
+    let tombstone = u64::from(lists);
+    let Place::In(section, offset) = object.symbol(reloc.symbol).place else { return tombstone };
+    let addend = reloc.addend as u64;
+    if object.section(section).role == Role::Debug {
+        let base = bases.get(&(index, section)).copied().unwrap_or(0);
+        return base.wrapping_add(offset).wrapping_add(addend);
+    }
+    if reloc.kind != RelocKind::Abs64 {
+        return 0;
+    }
+    match reach.piece_of(index, section).and_then(|piece| piece_addr(map, piece).ok()) {
+        Some(addr) => addr.0.wrapping_add(offset).wrapping_add(addend).wrapping_sub(IMAGE_BIAS),
+        None => tombstone,
+    }
+}
+
+fn put(bytes: &mut [u8], at: u64, width: u64, value: u64) {
+    let start = at as usize;
+    if let Some(field) = bytes.get_mut(start..start.saturating_add(width as usize)) {
+        field.copy_from_slice(&value.to_le_bytes()[..width as usize]);
+    }
+}

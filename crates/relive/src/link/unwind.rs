@@ -1,0 +1,174 @@
+//! `.eh_frame` and `.eh_frame_hdr` of the image.
+//!
+//! Takes the unwind entries of the pieces, copies each with the common entry it needs, adds one for the stubs, and writes
+//! the sorted search table (LSB Core, "Exception Frame Header"). Call frame instructions are copied, not interpreted.
+
+use relive_wire::LiveAddr;
+use rustc_hash::FxHashMap;
+
+use crate::binary::frames::Record;
+use crate::binary::object::{Object, Role, SectionId};
+use crate::diff::reach::{ObjectIndex, Reach};
+use crate::link::LinkError;
+use crate::link::layout::{Map, piece_addr};
+use crate::link::relocate::{object, value, write_field};
+
+/// Bytes that the unwind information takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Room {
+    pub(super) header: u64,
+    pub(super) entries: u64,
+}
+
+impl Room {
+    pub(super) fn total(self) -> u64 {
+        self.header + self.entries
+    }
+}
+
+/// A common entry: version 1, augmentation `zR` with PC-relative 4-byte pointers, CFA = rsp + 8, return address at
+/// CFA - 8: a function's state at its entry, and a stub's throughout.
+const STUB_CIE: [u8; 24] = [
+    20, 0, 0, 0, // length
+    0, 0, 0, 0, // this is a common entry
+    1, b'z', b'R', 0, 1, 0x78, 16, // version, augmentation, code and data alignment, return address column
+    1, 0x1b, // augmentation data: pcrel | sdata4
+    0x0c, 7, 8, // DW_CFA_def_cfa rsp, 8
+    0x90, 1, // DW_CFA_offset rip, 1 * -8
+    0, 0, // DW_CFA_nop
+];
+const STUB_FDE_LEN: u64 = 24;
+const TERMINATOR_LEN: u64 = 4;
+const HEADER_FIXED: u64 = 12;
+
+pub(super) fn room(reach: &Reach) -> Room {
+    let mut entries = STUB_CIE.len() as u64 + STUB_FDE_LEN + TERMINATOR_LEN;
+    let mut count = 1;
+    let mut cies = FxHashMap::default();
+    for piece in &reach.pieces {
+        let Some(object) = reach.object(piece.object) else { continue };
+        for frame in object.frames.of.get(&piece.section).map_or(&[][..], Vec::as_slice) {
+            entries += frame.fde.range.end - frame.fde.range.start;
+            count += 1;
+            if let (Some(cie), None) = (object.frames.cies.get(frame.cie), cies.insert((piece.object, frame.cie), ())) {
+                entries += cie.range.end - cie.range.start;
+            }
+        }
+    }
+    Room { header: HEADER_FIXED + 8 * count, entries }
+}
+
+/// The search table and the entries.
+pub(super) fn write(reach: &Reach, map: &Map) -> Result<(Vec<u8>, Vec<u8>), LinkError> {
+    let mut out = Writer { reach, map, bytes: Vec::new(), table: Vec::new(), cies: FxHashMap::default() };
+    out.stubs();
+    for (piece, addr) in reach.pieces.iter().zip(&map.pieces) {
+        let object = object(reach, piece.object)?;
+        let Some(section) = object.frames.section else { continue };
+        for frame in object.frames.of.get(&piece.section).map_or(&[][..], Vec::as_slice) {
+            let cie = out.cie(object, piece.object, section, frame.cie)?;
+            let fde = out.bytes.len();
+            out.record(object, piece.object, section, &frame.fde)?;
+            let distance = (fde + 4 - cie) as u32;
+            out.bytes[fde + 4..fde + 8].copy_from_slice(&distance.to_le_bytes());
+            out.table.push((*addr, map.unwind.start.plus(fde as u64)));
+        }
+    }
+    out.bytes.extend([0; TERMINATOR_LEN as usize]);
+    if out.bytes.len() as u64 != map.unwind.size {
+        return Err(LinkError("the unwind entries have another size than planned".into()));
+    }
+    Ok((header(map, out.table)?, out.bytes))
+}
+
+struct Writer<'a> {
+    reach: &'a Reach,
+    map: &'a Map,
+    bytes: Vec<u8>,
+    table: Vec<(LiveAddr, LiveAddr)>,
+    cies: FxHashMap<(ObjectIndex, usize), usize>,
+}
+
+impl Writer<'_> {
+    fn stubs(&mut self) {
+        self.bytes.extend(STUB_CIE);
+        let fde = self.bytes.len();
+        let start = self.map.text.start;
+        let end = self.map.far_stubs.end();
+        let place = self.map.unwind.start.plus(fde as u64 + 8);
+        self.bytes.extend((STUB_FDE_LEN as u32 - 4).to_le_bytes());
+        self.bytes.extend((fde as u32 + 4).to_le_bytes());
+        self.bytes.extend((start.minus(place) as i32).to_le_bytes());
+        self.bytes.extend((end.minus(start) as u32).to_le_bytes());
+        self.bytes.extend([0; 8]);
+        self.table.push((start, self.map.unwind.start.plus(fde as u64)));
+    }
+
+    fn cie(
+        &mut self,
+        object: &Object,
+        index: ObjectIndex,
+        section: SectionId,
+        cie: usize,
+    ) -> Result<usize, LinkError> {
+        if let Some(at) = self.cies.get(&(index, cie)) {
+            return Ok(*at);
+        }
+        let record = object.frames.cies.get(cie).ok_or_else(|| LinkError("an unwind entry without common entry".into()))?;
+        let at = self.bytes.len();
+        self.record(object, index, section, record)?;
+        self.cies.insert((index, cie), at);
+        Ok(at)
+    }
+
+    fn record(
+        &mut self,
+        object: &Object,
+        index: ObjectIndex,
+        section: SectionId,
+        record: &Record,
+    ) -> Result<(), LinkError> {
+        let at = self.bytes.len();
+        let range = record.range.start as usize..record.range.end as usize;
+        let source = object.bytes(section).get(range).ok_or_else(|| LinkError("an unwind entry outside its section".into()))?;
+        self.bytes.extend_from_slice(source);
+        for reloc in &record.relocs {
+            let mut reloc = *reloc;
+            reloc.offset -= record.range.start;
+            let place = self.map.unwind.start.plus(at as u64 + reloc.offset);
+            // `pc_begin` is the body at hand even where others would be sent to a stub.
+            let own = (reloc.offset == 8).then(|| self.body(object, index, &reloc)).flatten();
+            let value = match own {
+                Some(body) => Ok(i128::from(body.0) + i128::from(reloc.addend) - i128::from(place.0)),
+                None => value(self.reach, self.map, object, index, Role::EhFrame, source, &reloc, place),
+            };
+            let field = self.bytes.get_mut(at..).unwrap_or_default();
+            value.and_then(|value| write_field(field, &reloc, value)).map_err(|why| {
+                LinkError(format!("unwind entry for `{}`: {why}", object.name(object.symbol(reloc.symbol))))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn body(&self, object: &Object, index: ObjectIndex, reloc: &crate::binary::object::Reloc) -> Option<LiveAddr> {
+        let crate::binary::object::Place::In(section, offset) = object.symbol(reloc.symbol).place else { return None };
+        let piece = self.reach.piece_of(index, section)?;
+        (object.section(section).role == Role::Text).then_some(())?;
+        Some(piece_addr(self.map, piece).ok()?.plus(offset))
+    }
+}
+
+fn header(map: &Map, mut table: Vec<(LiveAddr, LiveAddr)>) -> Result<Vec<u8>, LinkError> {
+    let start = map.unwind_header.start;
+    let far = |_| LinkError("unwind entries out of reach of their table".into());
+    let relative = |addr: LiveAddr| i32::try_from(addr.minus(start)).map_err(far);
+    let mut out = vec![1, 0x1b, 0x03, 0x3b];
+    out.extend(i32::try_from(map.unwind.start.minus(start.plus(4))).map_err(far)?.to_le_bytes());
+    out.extend((table.len() as u32).to_le_bytes());
+    table.sort_unstable();
+    for (function, entry) in table {
+        out.extend(relative(function)?.to_le_bytes());
+        out.extend(relative(entry)?.to_le_bytes());
+    }
+    Ok(out)
+}

@@ -1,0 +1,140 @@
+//! The page: one line per step, in order.
+//!
+//! Builds and starts the program, then answers every change of its sources with exactly one event. All state of a session
+//! is here; the stages hold none.
+
+mod adopt;
+mod facts;
+mod inbox;
+mod known;
+mod lines;
+mod patch;
+mod pending;
+mod program;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::Error;
+use crate::change::{self, Watcher};
+use crate::compile::{self, BuildSettings, FirstBuildError};
+use crate::tell::{Event, Outcome};
+use inbox::{Inbox, Message};
+use patch::Patcher;
+use program::Program;
+
+/// What a session is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// cargo's executable.
+    pub cargo: PathBuf,
+    /// Our own executable, which plays the rustc wrapper, the linker stand-in and the runner.
+    pub self_exe: PathBuf,
+    /// The user's flags for `cargo run`, as given.
+    pub cargo_run_args: Vec<OsString>,
+    /// What came after `--`.
+    pub program_args: Vec<OsString>,
+    /// Where the user stands.
+    pub cwd: PathBuf,
+    /// Whether relayed output keeps its colours.
+    pub colour: bool,
+    /// The agent, a shared object.
+    pub agent: &'static [u8],
+    /// Start the program anew instead of leaving it alone when an edit is refused.
+    pub restart_on_refusal: bool,
+}
+
+/// Why a session ended without the program's own exit code.
+#[derive(Debug)]
+pub enum SessionError {
+    /// The first build failed; its output was relayed.
+    BuildFailed,
+    /// relive's own failure.
+    Own(Error),
+}
+
+impl From<Error> for SessionError {
+    fn from(error: Error) -> SessionError {
+        SessionError::Own(error)
+    }
+}
+
+/// How one run of the program ended.
+enum Ended {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By us, to take a refused edit.
+    Restart,
+}
+
+/// Builds, starts, watches and patches until the program ends; gives its exit code.
+///
+/// # Errors
+/// If the first build fails, or relive itself.
+pub fn run(settings: Settings, tell: &mut dyn FnMut(&Event)) -> Result<i32, SessionError> {
+    loop {
+        match run_once(&settings, tell)? {
+            Ended::Exited(code) => return Ok(code),
+            Ended::Restart => tell(&Event::Note("the program is started again with the refused edit".into())),
+        }
+    }
+}
+
+fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, SessionError> {
+    let began = Instant::now();
+    let mut baseline = first_build(settings, tell)?;
+    let program = Program::start(&baseline, settings.agent)?;
+    let mut inbox = Inbox::new();
+    inbox.await_exit(&program);
+    let watcher = Watcher::new(baseline.inputs().files(), inbox.saves())?;
+    let build_ms = began.elapsed().as_secs_f64() * 1000.0;
+    tell(&Event::Started { pid: program.pid(), build_ms });
+    inbox.saved_before(baseline.newer_inputs());
+    let mut patcher = Patcher::new(&baseline, program);
+    let mut live_edits = 0;
+    let mut id = 0;
+    loop {
+        let saved = match inbox.next()? {
+            Message::Exited(code) => {
+                tell(&Event::Exited { code, live_edits });
+                return Ok(Ended::Exited(code));
+            }
+            Message::Saved(saved) => saved,
+        };
+        let change = change::classify(&baseline.inputs(), &saved.files);
+        if change.is_empty() {
+            continue;
+        }
+        id += 1;
+        tell(&Event::Change { id, files: change.files.clone() });
+        let report = patcher.answer(id, &change, saved.at, &mut baseline, &mut inbox, tell);
+        let outcome = report.outcome;
+        watcher.set(baseline.inputs().files())?;
+        tell(&Event::Patch(report));
+        live_edits += u64::from(outcome == Outcome::Applied);
+        if outcome == Outcome::Refused && settings.restart_on_refusal {
+            patcher.end_program()?;
+            return Ok(Ended::Restart);
+        }
+    }
+}
+
+fn first_build(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<compile::Baseline, SessionError> {
+    let build = BuildSettings {
+        cargo: settings.cargo.clone(),
+        self_exe: settings.self_exe.clone(),
+        cargo_run_args: settings.cargo_run_args.clone(),
+        program_args: settings.program_args.clone(),
+        cwd: settings.cwd.clone(),
+        colour: settings.colour,
+    };
+    match compile::first_build(&build, &mut |line| tell(&Event::Relayed(line))) {
+        Ok(baseline) => Ok(baseline),
+        Err(FirstBuildError::CargoFailed(code)) => {
+            tell(&Event::BuildFailed { message: format!("cargo ended with exit code {code}") });
+            Err(SessionError::BuildFailed)
+        }
+        Err(FirstBuildError::Own(error)) => Err(SessionError::Own(error)),
+    }
+}

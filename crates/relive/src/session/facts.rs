@@ -1,0 +1,211 @@
+//! Debug information of objects, read once each, and what the judge and the pairing want to know of it.
+
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHasher};
+
+use crate::binary::names;
+use crate::binary::object::{NameId, Object, Place, SectionId};
+use crate::binary::types::{self, Level, ObjectTypes};
+use crate::compile::Baseline;
+use crate::diff::compare::ObjectFacts;
+use crate::diff::pair::FunctionFacts;
+use crate::diff::reach::Problem;
+use crate::diff::{Delta, NewObject, Reach, Running};
+use crate::judge::{
+    AmbiguousSymbol, ChangedStatic, DeltaFacts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, UnknownRelocation,
+    VtableChange,
+};
+use crate::load::Entries;
+
+/// Debug information of one object.
+pub(super) struct Known {
+    /// `None` if it could not be read.
+    pub(super) types: Option<ObjectTypes>,
+    pub(super) functions: Arc<ObjectFacts>,
+}
+
+/// Debug information of the objects that comparisons asked for.
+#[derive(Default)]
+pub(super) struct TypeCache {
+    known: FxHashMap<*const Object, (Arc<Object>, Arc<Known>)>,
+    unreadable: Vec<String>,
+}
+
+impl TypeCache {
+    /// What the object's debug information says; nothing if it cannot be read, which [`TypeCache::unreadable`] tells.
+    pub(super) fn of(&mut self, new: &NewObject) -> Arc<Known> {
+        let key = Arc::as_ptr(&new.object);
+        if let Some((_, known)) = self.known.get(&key) {
+            return Arc::clone(known);
+        }
+        let types = match types::read(new.object.data()) {
+            Ok(types) => Some(types),
+            Err(error) => {
+                self.unreadable.push(format!("codegen unit `{}`: {error}", new.cgu));
+                None
+            }
+        };
+        let functions = Arc::new(types.as_ref().map_or_else(ObjectFacts::default, functions));
+        let known = Arc::new(Known { types, functions });
+        self.known.insert(key, (Arc::clone(&new.object), Arc::clone(&known)));
+        known
+    }
+
+    /// Objects whose debug information could not be read since the last call.
+    pub(super) fn unreadable(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unreadable)
+    }
+
+    /// Forgets objects that nothing else refers to any more.
+    pub(super) fn tidy(&mut self) {
+        self.known.retain(|_, (object, _)| Arc::strong_count(object) > 1);
+    }
+}
+
+fn functions(types: &ObjectTypes) -> ObjectFacts {
+    let hash = |text: &str| {
+        let mut hasher = FxHasher::default();
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    };
+    let fact = |(at, function): (usize, &types::Function)| {
+        let order = u64::from(function.line.unwrap_or(0)) << 32 | at as u64;
+        let facts = FunctionFacts { erased: hash(&function.erased), abi: function.abi, order };
+        (NameId::of(&function.linkage_name), facts)
+    };
+    types.functions.iter().enumerate().map(fact).collect()
+}
+
+/// Everything the comparison and the linker found, in the judge's terms.
+pub(super) fn delta_facts(
+    baseline: &Baseline,
+    running: &Running,
+    delta: &Delta,
+    reach: &Reach,
+    entries: &Entries,
+    cache: &mut TypeCache,
+) -> DeltaFacts {
+    let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).cloned().collect();
+    let mut facts = DeltaFacts {
+        missing_types: missing_types(baseline, delta, cache),
+        optimised_units: optimised_units(baseline, delta),
+        vtables: vtable_changes(&old, &delta.objects, cache),
+        ..DeltaFacts::default()
+    };
+    for change in &delta.statics {
+        facts.changed_statics.push(ChangedStatic {
+            item: Item::named(names::readable(&change.name)),
+            old_size: change.size.0,
+            new_size: change.size.1,
+            initialiser_changed: !change.retyped,
+        });
+    }
+    for (function, why) in &entries.without_room {
+        let function = Item::named(names::readable(function));
+        facts.without_room.push(NoEntryRoom { function, why: why.clone() });
+    }
+    for problem in &reach.problems {
+        match problem {
+            Problem::NewThreadLocal(name) => facts.added_thread_locals.push(Item::named(names::readable(name))),
+            Problem::UnknownRelocation { section, offset, raw, symbol } => {
+                facts.unknown_relocations.push(UnknownRelocation {
+                    item: Item::named(section.clone()),
+                    section: section.clone(),
+                    offset: *offset,
+                    raw: *raw,
+                    symbol: names::readable(symbol),
+                });
+            }
+            Problem::AmbiguousSymbol(name) => {
+                let candidates = running.exe.symbols(name).map(|symbol| place(running, &symbol)).collect();
+                facts.ambiguous_symbols.push(AmbiguousSymbol { name: names::readable(name), candidates });
+            }
+            Problem::UndefinedSymbol { .. } | Problem::NamelessStorage(_) | Problem::Unreadable(_) => {}
+        }
+    }
+    facts
+}
+
+fn place(running: &Running, symbol: &crate::binary::executable::ExeSymbol) -> String {
+    format!("{:#x} in `{}`", symbol.addr.0, running.exe.file_name(symbol.file))
+}
+
+fn unit_name(baseline: &Baseline, unit: usize) -> String {
+    baseline.units.get(unit).map_or_else(String::new, |unit| {
+        format!("{} ({})", unit.crate_name, if unit.is_lib { "lib" } else { "bin" })
+    })
+}
+
+fn missing_types(baseline: &Baseline, delta: &Delta, cache: &mut TypeCache) -> Vec<MissingTypes> {
+    let mut found: Vec<MissingTypes> = Vec::new();
+    let mut units = Vec::new();
+    for changed in &delta.changed {
+        let Some(new) = delta.objects.get(changed.object) else { continue };
+        let known = cache.of(new);
+        let level = known.types.as_ref().map_or(Level::Absent, |types| types.level.clone());
+        if level != Level::Full && !units.contains(&new.unit) {
+            units.push(new.unit);
+            found.push(MissingTypes { unit: unit_name(baseline, new.unit), level });
+        }
+    }
+    found
+}
+
+fn optimised_units(baseline: &Baseline, delta: &Delta) -> Vec<OptimisedUnit> {
+    let mut units: Vec<_> = delta.objects.iter().map(|new| new.unit).collect();
+    units.sort_unstable();
+    units.dedup();
+    let optimised = |unit: usize| {
+        let opt_level = baseline.units.get(unit)?.opt_level.clone();
+        (opt_level != "0").then(|| OptimisedUnit { unit: unit_name(baseline, unit), opt_level })
+    };
+    units.into_iter().filter_map(optimised).collect()
+}
+
+/// Tables of trait objects that exist before and after, with other functions or another order. Those of closures and
+/// futures are left out: live ones keep their own tables.
+fn vtable_changes(old: &[NewObject], new: &[NewObject], cache: &mut TypeCache) -> Vec<VtableChange> {
+    let before = vtables(old, cache);
+    let after = vtables(new, cache);
+    let mut changes: Vec<_> = after
+        .into_iter()
+        .filter_map(|(name, new)| {
+            let old = before.get(&name)?;
+            (*old != new).then(|| VtableChange { name, old: old.clone(), new })
+        })
+        .collect();
+    changes.sort_by(|left, right| left.name.cmp(&right.name));
+    changes
+}
+
+fn vtables(objects: &[NewObject], cache: &mut TypeCache) -> FxHashMap<String, Vec<String>> {
+    let mut out = FxHashMap::default();
+    for new in objects {
+        let known = cache.of(new);
+        let vtables = known.types.iter().flat_map(|types| &types.vtables);
+        for vtable in vtables.filter(|vtable| !vtable.name.contains('{')) {
+            let Some(place) = vtable.place else { continue };
+            let methods = methods(&new.object, SectionId(place.section as u32), place.offset, vtable.slots);
+            out.entry(vtable.name.clone()).or_insert(methods);
+        }
+    }
+    out
+}
+
+/// Names of the functions in a table, after drop, size and align.
+fn methods(object: &Object, section: SectionId, offset: u64, slots: u64) -> Vec<String> {
+    let mut out = vec![String::new(); usize::try_from(slots.saturating_sub(3)).unwrap_or(0).min(1 << 16)];
+    for reloc in &object.section(section).relocs {
+        let slot = reloc.offset.checked_sub(offset).map(|at| at / 8).and_then(|slot| slot.checked_sub(3));
+        let Some(entry) = slot.and_then(|slot| out.get_mut(slot as usize)) else { continue };
+        let symbol = object.symbol(reloc.symbol);
+        let named = match symbol.place {
+            Place::In(section, _) if !object.is_item(symbol) => object.named_at(section, 0),
+            Place::In(..) | Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => Some(reloc.symbol),
+        };
+        *entry = named.map_or_else(|| "a table".to_owned(), |id| names::path_key(object.name(object.symbol(id))));
+    }
+    out
+}

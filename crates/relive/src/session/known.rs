@@ -1,0 +1,161 @@
+//! What a session reads once, in the background: the executable's symbols, the objects it was linked from, the libraries.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use relive_process::MappedFile;
+use relive_process::maps::MemoryMap;
+use relive_process::memory::Memory;
+use relive_wire::LiveAddr;
+use rustc_hash::FxHashSet;
+
+use crate::Error;
+use crate::binary::archive::ArchiveIndex;
+use crate::binary::bytes::Bytes;
+use crate::binary::executable::{self, Snapshot};
+use crate::binary::object::{NameId, Object};
+use crate::compile::{Baseline, ObjectFile};
+use crate::diff::reach::Libraries;
+use crate::diff::{NewObject, Running};
+
+/// Something that another thread reads while the program already runs.
+pub(super) enum Background<T> {
+    Reading(JoinHandle<Result<T, Error>>),
+    Done(T),
+    Failed(String),
+}
+
+impl<T: Send + 'static> Background<T> {
+    pub(super) fn start(read: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Background<T> {
+        Background::Reading(thread::spawn(read))
+    }
+
+    /// The value; waits for it the first time.
+    pub(super) fn get(&mut self) -> Result<&mut T, Error> {
+        if let Background::Reading(_) = self {
+            let Background::Reading(handle) = std::mem::replace(self, Background::Failed(String::new())) else {
+                return Err(Error::Fatal("the background reader vanished".into()));
+            };
+            *self = match handle.join() {
+                Ok(Ok(value)) => Background::Done(value),
+                Ok(Err(error)) => Background::Failed(error.to_string()),
+                Err(_) => Background::Failed("the background reader panicked".into()),
+            };
+        }
+        match self {
+            Background::Done(value) => Ok(value),
+            Background::Failed(why) => Err(Error::Fatal(why.clone())),
+            Background::Reading(_) => Err(Error::Fatal("the background reader vanished".into())),
+        }
+    }
+}
+
+/// Reads what the program was linked from.
+pub(super) fn running(baseline: &Baseline, exe_start: LiveAddr) -> Background<Running> {
+    let exe = baseline.exe.clone();
+    let files: Vec<(usize, ObjectFile)> = baseline
+        .units
+        .iter()
+        .enumerate()
+        .flat_map(|(unit, what)| what.objects.iter().map(move |file| (unit, file.clone())))
+        .collect();
+    Background::start(move || {
+        let snapshot = Snapshot::read(map(&exe)?).map_err(|why| Error::file(&exe, "read the symbols of", why))?;
+        let mut reader = ObjectReader::default();
+        let mut objects = Vec::with_capacity(files.len());
+        for (unit, file) in files {
+            objects.push(reader.read(unit, &file)?);
+        }
+        Ok(Running::new(Arc::new(snapshot), exe_start, objects))
+    })
+}
+
+fn map(path: &PathBuf) -> Result<Bytes, Error> {
+    let file = MappedFile::open(path).map_err(|error| Error::file(path, "map", error))?;
+    Ok(Bytes::new(file))
+}
+
+/// Reads object files; maps an archive once for all its members.
+#[derive(Default)]
+pub(super) struct ObjectReader {
+    last: Option<(PathBuf, Bytes)>,
+}
+
+impl ObjectReader {
+    /// The bytes of an object.
+    pub(super) fn bytes(&mut self, file: &ObjectFile) -> Result<Bytes, Error> {
+        let bytes = match &self.last {
+            Some((path, bytes)) if *path == file.path => bytes.clone(),
+            Some(_) | None => {
+                let bytes = map(&file.path)?;
+                self.last = Some((file.path.clone(), bytes.clone()));
+                bytes
+            }
+        };
+        match &file.range {
+            None => Ok(bytes),
+            Some(range) => bytes
+                .slice(range.clone())
+                .ok_or_else(|| Error::file(&file.path, "read a member of", "it lies outside the file")),
+        }
+    }
+
+    /// An object, parsed.
+    pub(super) fn read(&mut self, unit: usize, file: &ObjectFile) -> Result<NewObject, Error> {
+        let bytes = self.bytes(file)?;
+        let object = Object::parse(bytes).map_err(|why| Error::file(&file.path, "read", why))?;
+        Ok(NewObject { unit, cgu: file.cgu.clone(), object: Arc::new(object) })
+    }
+}
+
+/// The libraries of the link line and the shared objects of the process.
+pub(super) struct KnownLibraries {
+    archives: Background<ArchiveIndex>,
+    memory: Memory,
+    exported: Option<FxHashSet<NameId>>,
+}
+
+impl KnownLibraries {
+    pub(super) fn start(baseline: &Baseline, memory: Memory) -> KnownLibraries {
+        let paths = baseline.rlibs.clone();
+        let archives = Background::start(move || {
+            let mut index = ArchiveIndex::default();
+            for path in paths {
+                index.add(map(&path)?).map_err(|why| Error::file(&path, "read the symbols of", why))?;
+            }
+            Ok(index)
+        });
+        KnownLibraries { archives, memory, exported: None }
+    }
+
+    fn read_exports(&self) -> FxHashSet<NameId> {
+        let mut names = FxHashSet::default();
+        let Ok(map_of) = MemoryMap::read(self.memory.pid()) else { return names };
+        let mut paths: Vec<_> = map_of.entries().iter().map(|entry| entry.path.clone()).collect();
+        paths.sort();
+        paths.dedup();
+        for path in paths.iter().filter(|path| path.is_absolute()) {
+            // A mapping that is no readable shared object exports nothing.
+            if let Ok(bytes) = map(path) {
+                names.extend(executable::exports(&bytes));
+            }
+        }
+        names
+    }
+}
+
+impl Libraries for KnownLibraries {
+    fn member(&mut self, name: NameId) -> Result<Option<(String, Bytes)>, String> {
+        let index = self.archives.get().map_err(|error| error.to_string())?;
+        let member = index.find(name).map_err(|error| error.to_string())?;
+        Ok(member.map(|member| (format!("{} of archive {}", member.name, member.archive), member.data)))
+    }
+
+    fn exports(&mut self, name: &str) -> bool {
+        if self.exported.is_none() {
+            self.exported = Some(self.read_exports());
+        }
+        self.exported.as_ref().is_some_and(|names| names.contains(&NameId::of(name)))
+    }
+}

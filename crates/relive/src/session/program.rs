@@ -1,0 +1,113 @@
+//! The running program: started with the agent preloaded, reached through its memory and the agent's socket.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use relive_process::FileId;
+use relive_process::agent::{AgentLink, AgentListener};
+use relive_process::launch::{self, AgentSpec, Child, LaunchSpec};
+use relive_process::memory::Memory;
+use relive_wire::{LiveAddr, NearLayout};
+
+use crate::Error;
+use crate::compile::Baseline;
+use crate::load::Room;
+use crate::swap::Tables;
+
+/// How long the program may take from its start to the agent's first word. Loading a large debug build takes a second.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A started program.
+pub(super) struct Program {
+    child: Arc<Child>,
+    pub(super) agent: AgentLink,
+    pub(super) memory: Memory,
+    pub(super) exe_start: LiveAddr,
+    pub(super) room: Room,
+    pub(super) tables: Tables,
+    pub(super) folder: PathBuf,
+    exe: PathBuf,
+}
+
+impl Program {
+    /// Starts the program as `cargo run` would, with `agent` preloaded.
+    pub(super) fn start(baseline: &Baseline, agent: &[u8]) -> Result<Program, Error> {
+        let folder = session_folder(&baseline.relive_dir)?;
+        let library = folder.join("agent.so");
+        fs::write(&library, agent).map_err(|error| Error::file(&library, "write the agent to", error))?;
+        let listener = AgentListener::listen(&folder)?;
+        let launch = &baseline.launch;
+        let spec = LaunchSpec {
+            program: baseline.run_exe.clone(),
+            arg0: launch.argv.first().cloned(),
+            args: launch.argv.iter().skip(1).cloned().collect(),
+            env: launch.env.clone(),
+            cwd: Some(launch.cwd.clone()),
+            default_signals: vec![SIGINT, SIGQUIT, SIGPIPE],
+        };
+        let spec_agent = AgentSpec { library: &library, slot_dir: &folder, listener: &listener };
+        let child = Arc::new(launch::spawn(&spec, Some(&spec_agent))?);
+        drop(listener);
+        let link = AgentLink::connect(&folder, child.pid(), HELLO_TIMEOUT, &|| child.is_alive())?;
+        let hello = *link.hello();
+        let near = NearLayout::below(hello.exe_start).filter(|near| near.control == hello.control);
+        let near = near.ok_or_else(|| {
+            Error::Denied("there is no free memory below the program's code for patches to go to".into())
+        })?;
+        Ok(Program {
+            memory: Memory::open(child.pid())?,
+            agent: link,
+            exe_start: hello.exe_start,
+            room: Room::new(near),
+            tables: Tables::new(near),
+            folder,
+            exe: baseline.exe.clone(),
+            child,
+        })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    pub(super) fn child(&self) -> Arc<Child> {
+        Arc::clone(&self.child)
+    }
+
+    /// Why the running file is not the one that was built; `None` if it is.
+    pub(super) fn mismatch(&self) -> Result<Option<String>, Error> {
+        let running = PathBuf::from(format!("/proc/{}/exe", self.pid()));
+        let running = FileId::of(&running).map_err(|error| Error::file(&running, "look at", error))?;
+        let built = FileId::of(&self.exe).map_err(|error| Error::file(&self.exe, "look at", error))?;
+        let same = (running.dev, running.ino) == (built.dev, built.ino);
+        Ok((!same).then(|| "the process runs another file than the one that was built".to_owned()))
+    }
+}
+
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
+const SIGPIPE: i32 = 13;
+
+/// A folder for this session's agent, socket and images, closed to other users. Below the target directory, unless the
+/// loader could not preload from there.
+fn session_folder(relive_dir: &Path) -> Result<PathBuf, Error> {
+    let awkward = relive_dir.as_os_str().as_encoded_bytes().iter().any(|byte| b" :".contains(byte));
+    let folder = if awkward {
+        std::env::temp_dir().join(format!("relive-{}", std::process::id()))
+    } else {
+        relive_dir.join("session")
+    };
+    match fs::remove_dir_all(&folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::file(&folder, "empty", error)),
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(|error| Error::file(&folder, "create", error))?;
+    let closed = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
+    closed.map_err(|error| Error::file(&folder, "close", error))?;
+    fs::canonicalize(&folder).map_err(|error| Error::file(&folder, "resolve", error))
+}

@@ -1,0 +1,153 @@
+//! The switch.
+//!
+//! Takes an image that is loaded, stops the process, looks at every thread, writes, and lets it go on. Nothing that can
+//! fail lies behind the one word that switches. A thread in the way ends the attempt: the process is as before and the
+//! caller tries again.
+
+use std::time::{Duration, Instant};
+
+use relive_process::maps::MemoryMap;
+use relive_process::memory::Memory;
+use relive_process::stop::{self, CapturedThread, StopOptions, Stopped};
+use relive_wire::LiveAddr;
+
+use crate::Error;
+use crate::arch::x86_64::{self, ENTRY_JUMP_LEN};
+use crate::link::{Image, LinkedFunction};
+use crate::load::Loaded;
+use crate::swap::{Tables, Write};
+
+/// A `Location` whose line and column are rewritten in place: address of the two words, old and new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where the line is; the column follows.
+    pub addr: LiveAddr,
+    /// Line and column before.
+    pub old: (u32, u32),
+    /// Line and column now.
+    pub new: (u32, u32),
+}
+
+impl Moved {
+    /// The two words as they will be.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 8] {
+        (u64::from(self.new.0) | u64::from(self.new.1) << 32).to_le_bytes()
+    }
+}
+
+/// What the switch found and did.
+#[derive(Debug)]
+pub struct Committed {
+    /// How long the process stood still.
+    pub pause: Duration,
+    /// Every thread as it was at the switch, to see who still runs old code.
+    pub threads: Vec<CapturedThread>,
+}
+
+/// Switches to `loaded`.
+///
+/// # Errors
+/// `Busy` with the thread and function in the way, or with the debugger that is attached; `Gone` if the program ended. The
+/// process runs what it ran before.
+pub fn commit(
+    memory: &Memory,
+    map: &MemoryMap,
+    tables: &mut Tables,
+    loaded: &Loaded,
+    moved: &[Moved],
+) -> Result<Committed, Error> {
+    let image = &loaded.image;
+    let entries = entry_writes(image)?;
+    let before = Instant::now();
+    let stopped = stop::stop(memory, &StopOptions::default())?;
+    let threads = stopped.capture_stacks(map)?;
+    check(image, &threads, tables)?;
+    prepare_tables(&stopped, image, tables)?;
+    switch(&stopped, &entries, tables, image, moved)?;
+    stopped.resume()?;
+    Ok(Committed { pause: before.elapsed(), threads })
+}
+
+fn entry_writes(image: &Image) -> Result<Vec<Write>, Error> {
+    let redirects = image.functions.iter().flat_map(|function| &function.redirects);
+    redirects
+        .map(|redirect| {
+            let jump = x86_64::jump(redirect.entry.at, redirect.stub);
+            let new = jump.ok_or_else(|| Error::Fatal(format!("the stub of {} is out of reach", redirect.entry.at)))?;
+            Ok(Write { addr: redirect.entry.at, old: redirect.entry.old.to_vec(), new: new.to_vec() })
+        })
+        .collect()
+}
+
+/// Whether every thread is where its next instruction, and every address it will come back to, means the same afterwards.
+fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(), Error> {
+    for captured in threads {
+        // It may hold the address of the table that is about to be written.
+        if tables.is_inside_stub(captured.thread.regs.rip) {
+            return Err(in_the_way(captured, "a stub"));
+        }
+        for function in &image.functions {
+            for redirect in &function.redirects {
+                let entry = &redirect.entry;
+                let (start, end) = if entry.needs_quiet {
+                    (entry.at, entry.at.plus(entry.size))
+                } else {
+                    (entry.at.plus(1), entry.at.plus(ENTRY_JUMP_LEN as u64))
+                };
+                let inside = |addr: u64| start.0 <= addr && addr < end.0;
+                if inside(captured.thread.regs.rip.0) || words(&captured.stack).any(inside) {
+                    return Err(in_the_way(captured, &function.text));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn words(stack: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()))
+}
+
+fn in_the_way(captured: &CapturedThread, function: &str) -> Error {
+    let thread = &captured.thread;
+    let function = crate::binary::names::readable(function);
+    Error::Busy(format!("thread `{}` ({}) is in the first instructions of `{function}`", thread.name(), thread.tid))
+}
+
+fn prepare_tables(stopped: &Stopped, image: &Image, tables: &mut Tables) -> Result<(), Error> {
+    let mut new: Vec<&LinkedFunction> =
+        image.functions.iter().filter(|function| function.index >= tables.next_index()).collect();
+    new.sort_by_key(|function| function.index);
+    let now: Vec<_> = new
+        .iter()
+        .map(|function| (function.index, function.redirects.first().map_or(function.body.addr, |old| old.trampoline)))
+        .collect();
+    let then: Vec<_> = image.functions.iter().map(|function| (function.index, function.body.addr)).collect();
+    tables.prepare(stopped.memory(), &now, &then)
+}
+
+fn switch(
+    stopped: &Stopped,
+    entries: &[Write],
+    tables: &mut Tables,
+    image: &Image,
+    moved: &[Moved],
+) -> Result<(), Error> {
+    let memory = stopped.memory();
+    let flip = tables.flip();
+    for (done, write) in entries.iter().chain([&flip]).enumerate() {
+        if let Err(error) = write.apply(memory) {
+            for write in entries.iter().take(done).rev() {
+                write.undo(memory)?;
+            }
+            return Err(error);
+        }
+    }
+    tables.flipped(image.stubs);
+    // From here on the new generation runs; lines in panic messages follow, and none of them can undo it.
+    for location in moved {
+        memory.write(location.addr, &location.bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Automation: `cargo xtask TASK`. The tasks are one table; the steps of `ci` and `full` are two more, in `steps`.
+//!
+//! It starts other programs and reads the tree; it writes nothing but what a task says it writes.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a task's result is its output")]
+
+mod steps;
+mod tidy;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// A task: its name, what it is for, and what it does. `Err` is what to print.
+type Task = (&'static str, &'static str, fn(&Path) -> Result<(), String>);
+
+const TASKS: [Task; 4] = [
+    ("ci", "what has to pass before anything lands; 40 minutes at most", |root| steps::run(root, steps::CI)),
+    ("docs", "write docs/refusals from the rules of the judge", steps::write_docs),
+    ("full", "everything, however long it takes", |root| steps::run(root, steps::FULL)),
+    ("tidy", "the fences: allowed edges, where `unsafe` may be, what files must say", tidy::run),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let task = TASKS.iter().find(|(name, ..)| [*name] == words[..]);
+    let Some((_, _, task)) = task else {
+        println!("cargo xtask TASK, where TASK is one of");
+        for (name, what, _) in TASKS {
+            println!("  {name:6} {what}");
+        }
+        return ExitCode::from(2);
+    };
+    match task(&root()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            println!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the workspace, beside this crate.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or_else(|| here.to_owned(), Path::to_owned)
+}
