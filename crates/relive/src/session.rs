@@ -94,6 +94,8 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
     let mut patcher = Patcher::new(&baseline, program);
     let mut live_edits = 0;
     let mut id = 0;
+    // Files of a change that gave way to a later one: they are part of that one, whatever it turns out to be.
+    let mut owed: Vec<PathBuf> = Vec::new();
     loop {
         let saved = match inbox.next()? {
             Message::Exited(code) => {
@@ -102,7 +104,11 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
             }
             Message::Saved(saved) => saved,
         };
-        let change = change::classify(&baseline.inputs(), &saved.files);
+        let mut files = saved.files;
+        if !change::classify(&baseline.inputs(), &owed).is_empty() {
+            files.append(&mut owed);
+        }
+        let change = change::classify(&baseline.inputs(), &files);
         if change.is_empty() {
             continue;
         }
@@ -110,6 +116,7 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
         tell(&Event::Change { id, files: change.files.clone() });
         let report = patcher.answer(id, &change, saved.at, &mut baseline, &mut inbox, tell);
         let outcome = report.outcome;
+        owed = if outcome == Outcome::Superseded { change.files } else { Vec::new() };
         watcher.set(baseline.inputs().files())?;
         tell(&Event::Patch(report));
         live_edits += u64::from(outcome == Outcome::Applied);

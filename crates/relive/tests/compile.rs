@@ -58,6 +58,9 @@ fn main() -> ExitCode {
         let verdict = if passed { "ok" } else { "FAILED" };
         eprintln!("test {name} ... {verdict} ({} ms)", clock.elapsed().as_millis());
     }
+    if failed == 0 {
+        fs::remove_dir_all(scratch("")).expect("removes");
+    }
     ExitCode::from(u8::from(failed > 0))
 }
 
@@ -361,9 +364,8 @@ fn workspace(name: &str) -> PathBuf {
 }
 
 fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("compile {}", std::process::id()).replace(' ', "-"))
-        .join(name);
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("compile-{}", std::process::id()));
+    let folder = root.join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder).expect("removes");
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use relive_wire::LiveAddr;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::arch::RelocKind;
 use crate::binary::bytes::Bytes;
@@ -160,6 +160,33 @@ impl Reach {
     #[must_use]
     pub fn function_of(&self, piece: PieceIndex) -> Option<&PlannedFunction> {
         self.functions.get(self.function_at.get(&piece)?.0)
+    }
+
+    /// The pieces that code entered through one of the functions for which `entered` holds can come to.
+    pub fn reachable(&self, entered: impl Fn(&PlannedFunction) -> bool) -> FxHashSet<PieceIndex> {
+        let mut open: Vec<PieceIndex> =
+            self.functions.iter().filter(|function| entered(function)).map(|function| function.piece).collect();
+        let mut found: FxHashSet<PieceIndex> = open.iter().copied().collect();
+        while let Some(at) = open.pop() {
+            let Some(piece) = self.pieces.get(at.0) else { continue };
+            let Some(object) = self.object(piece.object) else { continue };
+            for reloc in &object.section(piece.section).relocs {
+                let next = match self.referent(piece.object, reloc.symbol) {
+                    Referent::Piece(piece, _) => Some(*piece),
+                    Referent::Function(function) => self.functions.get(function.0).map(|function| function.piece),
+                    Referent::LiveFunction { .. }
+                    | Referent::LiveData(_)
+                    | Referent::ThreadLocal(_)
+                    | Referent::Import(_)
+                    | Referent::WordOf(_)
+                    | Referent::Absolute(_)
+                    | Referent::Null
+                    | Referent::Broken => None,
+                };
+                open.extend(next.filter(|piece| found.insert(*piece)));
+            }
+        }
+        found
     }
 
     /// The object of a piece.

@@ -216,9 +216,12 @@ impl Running {
         let live = |symbol: &ExeSymbol| self.exe.live(symbol.addr, self.exe_start);
         match first.kind {
             SymbolKind::Function => {
-                // A copy in another crate may be optimised for its own callers: it is never ours to redirect.
-                let ours: Vec<_> =
-                    found.iter().filter(|symbol| self.original_cgus.contains(self.exe.file_name(symbol.file))).collect();
+                // A private copy in another crate may be optimised for its own callers: never ours to redirect.
+                let is_ours = |symbol: &&ExeSymbol| {
+                    symbol.binding != Binding::Local
+                        || self.original_cgus.contains(self.exe.file_name(symbol.file))
+                };
+                let ours: Vec<_> = found.iter().filter(is_ours).collect();
                 let bodies = ours.iter().map(|symbol| Body { addr: live(symbol), size: symbol.size }).collect();
                 let canonical = live(ours.first().copied().unwrap_or(first));
                 Ok(Some(Live::Function(LiveFunction {

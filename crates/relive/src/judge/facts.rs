@@ -29,6 +29,8 @@ pub struct DeltaFacts {
     pub wrong_binary: Option<String>,
     /// Changed objects without types, of units that have functions.
     pub missing_types: Vec<MissingTypes>,
+    /// Changed objects whose debug information cannot be read: which and why, in a clause.
+    pub unreadable_types: Vec<String>,
     /// Edited units that were compiled with optimisation.
     pub optimised_units: Vec<OptimisedUnit>,
     /// Tables of trait objects whose methods are others or in another order.
@@ -39,10 +41,20 @@ pub struct DeltaFacts {
     pub added_thread_locals: Vec<Item>,
     /// Names that stand for several things in the running program.
     pub ambiguous_symbols: Vec<AmbiguousSymbol>,
+    /// Names that are nowhere in the program or its libraries.
+    pub undefined_symbols: Vec<UndefinedSymbol>,
+    /// Writable data without a symbol that new code refers to: where, in words.
+    pub nameless_storage: Vec<String>,
+    /// Objects and archive members that cannot be read: which and why, as a sentence.
+    pub unreadable_objects: Vec<String>,
+    /// Changed code that is not divided into functions, by a name in it.
+    pub unsplit_code: Vec<Item>,
     /// Relocations that the linker does not know.
     pub unknown_relocations: Vec<UnknownRelocation>,
     /// Functions whose old code has no room for a jump.
     pub without_room: Vec<NoEntryRoom>,
+    /// Functions whose first bytes in memory are not the built ones.
+    pub altered_entries: Vec<Item>,
     /// No memory near the program: what was looked for, in a clause.
     pub no_room: Option<String>,
     /// A fixed table of the agent is full: which, in a clause.
@@ -109,6 +121,15 @@ pub struct AmbiguousSymbol {
     pub name: String,
     /// Where they are, in words.
     pub candidates: Vec<String>,
+}
+
+/// A name that is nowhere.
+#[derive(Clone, Debug)]
+pub struct UndefinedSymbol {
+    /// Readable name.
+    pub name: String,
+    /// What refers to it.
+    pub from: String,
 }
 
 /// A relocation that the linker does not know.

@@ -5,9 +5,11 @@
 //! functions (diff does, by the signature hashes of `binary::types`) and does not look for threads in old code (swap).
 
 mod ambiguous_symbol;
+mod entry_altered;
 mod entry_no_room;
 mod facts;
 mod matching;
+mod nameless_storage;
 mod new_thread_local;
 mod no_room;
 mod no_type_info;
@@ -17,14 +19,17 @@ mod static_type;
 mod static_value_kept;
 mod tables_full;
 mod type_layout;
+mod undefined_symbol;
 mod unknown_relocation;
+mod unreadable_object;
+mod unsplit_code;
 mod vtable_shape;
 mod wording;
 mod wrong_binary;
 
 pub use facts::{
     AmbiguousSymbol, ChangedStatic, DeltaFacts, Facts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, TypeSet,
-    UnknownRelocation, VtableChange,
+    UndefinedSymbol, UnknownRelocation, VtableChange,
 };
 use rule::{Applied, Check};
 pub use rule::{Reason, Rule, page};
@@ -48,8 +53,13 @@ const RULES: &[Applied] = &[
     Applied { rule: &static_type::RULE, check: Check::Early(static_type::check) },
     Applied { rule: &new_thread_local::RULE, check: Check::Early(new_thread_local::check) },
     Applied { rule: &ambiguous_symbol::RULE, check: Check::Late(ambiguous_symbol::check) },
+    Applied { rule: &undefined_symbol::RULE, check: Check::Late(undefined_symbol::check) },
+    Applied { rule: &nameless_storage::RULE, check: Check::Late(nameless_storage::check) },
+    Applied { rule: &unreadable_object::RULE, check: Check::Late(unreadable_object::check) },
+    Applied { rule: &unsplit_code::RULE, check: Check::Late(unsplit_code::check) },
     Applied { rule: &unknown_relocation::RULE, check: Check::Late(unknown_relocation::check) },
     Applied { rule: &entry_no_room::RULE, check: Check::Late(entry_no_room::check) },
+    Applied { rule: &entry_altered::RULE, check: Check::Late(entry_altered::check) },
     Applied { rule: &no_room::RULE, check: Check::Late(no_room::check) },
     Applied { rule: &tables_full::RULE, check: Check::Late(tables_full::check) },
     Applied { rule: &static_value_kept::RULE, check: Check::Note(static_value_kept::check) },

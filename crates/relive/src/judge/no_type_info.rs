@@ -35,6 +35,10 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
         let help = "Set `debug = true` in the profile and leave out `split-debuginfo`.";
         reasons.push(RULE.refuse(&Item::named(unit), message, help));
     }
+    for what in &facts.delta.unreadable_types {
+        let message = format!("the debug information cannot be read: {what}");
+        reasons.push(RULE.refuse(&Item::named(what), message, "Please report the message."));
+    }
 }
 
 #[cfg(test)]

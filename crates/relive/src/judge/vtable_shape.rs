@@ -56,7 +56,7 @@ fn tell(name: &str, old: u64, new: u64, words: &str, reasons: &mut Vec<Reason>) 
     let message = if old == new {
         format!("objects of trait `{name}` have their {new} methods in another order{words}")
     } else {
-        format!("objects of trait `{name}` had {old} entries in their method table and have {new}{words}")
+        format!("objects of trait `{name}` had {old} methods in their table and have {new}{words}")
     };
     let help = "Trait objects that are alive keep the old table, so the methods have to stay as they are.";
     reasons.push(RULE.refuse(&Item::named(name), message, help));
@@ -165,7 +165,7 @@ mod tests {
         let old = ["<app::Dog as app::Animal>::name", "app::Animal::legs"];
         assert_eq!(
             messages(VtableChange::new(TABLE, &old, &old[..1])),
-            ["objects of trait `app::Animal` had 2 entries in their method table and have 1: `legs` is gone"]
+            ["objects of trait `app::Animal` had 2 methods in their table and have 1: `legs` is gone"]
         );
     }
 

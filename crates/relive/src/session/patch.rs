@@ -122,9 +122,10 @@ impl Patcher {
         tell: &mut dyn FnMut(&Event),
         report: &mut PatchReport,
     ) -> Result<(), End> {
+        let before = baseline.inputs();
+        let build = compile_change(change, baseline, &mut || saved_again(inbox, &before), tell, report)?;
         let inputs = baseline.inputs();
-        let mut later = |inbox: &mut Inbox| inbox.has(&mut |saved| !change::classify(&inputs, &saved.files).is_empty());
-        let build = compile_change(change, baseline, &mut || later(inbox), tell, report)?;
+        let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
         let clock = Instant::now();
         let (removed, added) = self.exchanged(baseline, build)?;
         let types = &mut self.types;
@@ -222,6 +223,7 @@ impl Patcher {
             delta: delta_facts,
         };
         let mut refusals = self.unlinkable(delta, reach, entries);
+        refusals.extend(never_entered(baseline, delta, reach));
         match judge::judge(&facts) {
             Verdict::Accepted(notes) if refusals.is_empty() => Ok(notes.into_iter().map(told).collect()),
             Verdict::Accepted(_) => Err(End::Refused(refusals)),
@@ -341,6 +343,11 @@ impl Patcher {
     }
 }
 
+/// Whether a build input was saved since, or the program ended.
+fn saved_again(inbox: &mut Inbox, inputs: &change::Inputs) -> bool {
+    inbox.has(&mut |saved| !change::classify(inputs, &saved.files).is_empty())
+}
+
 fn compile_change(
     change: &Change,
     baseline: &mut Baseline,
@@ -374,6 +381,34 @@ fn compile_change(
             }]))
         }
     }
+}
+
+/// Functions that are other functions now (their signature, captures or state changed) and that only `main` leads to:
+/// `main` runs and is not called again, so the new ones never would be.
+fn never_entered(baseline: &Baseline, delta: &Delta, reach: &Reach) -> Vec<Reason> {
+    if delta.kept_old.is_empty() {
+        return Vec::new();
+    }
+    let mains: Vec<_> = baseline.units.iter().map(|unit| format!("{}::main", unit.crate_name)).collect();
+    let entered = reach.reachable(|function| {
+        function.live.is_some() && !mains.contains(&names::readable(&function.text))
+    });
+    let kept: Vec<_> = delta.kept_old.iter().map(|text| names::path_key(text)).collect();
+    let never = reach.functions.iter().filter(|function| {
+        function.live.is_none()
+            && !entered.contains(&function.piece)
+            && kept.contains(&names::path_key(&function.text))
+    });
+    never
+        .map(|function| {
+            let name = names::readable(&function.text);
+            let text = format!(
+                "`{name}` has another signature, captures or state now, and only `main` leads to it, which runs already \
+                 and goes on calling the old one"
+            );
+            refusal("only-main-calls", &name, text)
+        })
+        .collect()
 }
 
 fn told(reason: judge::Reason) -> Reason {

@@ -29,7 +29,8 @@ pub(super) struct Program {
     pub(super) room: Room,
     pub(super) tables: Tables,
     pub(super) folder: PathBuf,
-    exe: PathBuf,
+    /// The executable that was started.
+    exe: FileId,
 }
 
 impl Program {
@@ -64,7 +65,7 @@ impl Program {
             room: Room::new(near),
             tables: Tables::new(near),
             folder,
-            exe: baseline.exe.clone(),
+            exe: FileId::of(&baseline.exe).map_err(|error| Error::file(&baseline.exe, "look at", error))?,
             child,
         })
     }
@@ -81,8 +82,7 @@ impl Program {
     pub(super) fn mismatch(&self) -> Result<Option<String>, Error> {
         let running = PathBuf::from(format!("/proc/{}/exe", self.pid()));
         let running = FileId::of(&running).map_err(|error| Error::file(&running, "look at", error))?;
-        let built = FileId::of(&self.exe).map_err(|error| Error::file(&self.exe, "look at", error))?;
-        let same = (running.dev, running.ino) == (built.dev, built.ino);
+        let same = (running.dev, running.ino) == (self.exe.dev, self.exe.ino);
         Ok((!same).then(|| "the process runs another file than the one that was built".to_owned()))
     }
 }
