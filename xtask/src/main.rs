@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a task's result is its output")]
 
+mod kill_grid;
 mod steps;
 mod tidy;
 
@@ -11,27 +12,32 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// A task: its name, what it is for, and what it does. `Err` is what to print.
-type Task = (&'static str, &'static str, fn(&Path) -> Result<(), String>);
+/// A task: its name, what it is for, and what it does with the words behind its name. `Err` is what to print.
+type Task = (&'static str, &'static str, fn(&Path, &[String]) -> Result<(), String>);
 
-const TASKS: [Task; 4] = [
-    ("ci", "what has to pass before anything lands; 40 minutes at most", |root| steps::run(root, steps::CI)),
-    ("docs", "write docs/refusals from the rules of the judge", steps::write_docs),
-    ("full", "everything, however long it takes", |root| steps::run(root, steps::FULL)),
-    ("tidy", "the fences: allowed edges, where `unsafe` may be, what files must say", tidy::run),
+const TASKS: [Task; 5] = [
+    ("ci", "what has to pass before anything lands; 40 minutes at most", |root, _| steps::run(root, steps::CI)),
+    ("docs", "write docs/refusals from the rules of the judge", |root, _| steps::write_docs(root)),
+    ("full", "everything, however long it takes", |root, _| steps::run(root, steps::FULL)),
+    ("kill-grid", "kill relive at every system call of a switch; [--from N] [--step K] [--max M]", kill_grid::run),
+    ("tidy", "the fences: allowed edges, where `unsafe` may be, what files must say", |root, _| tidy::run(root)),
 ];
+
+/// The only task that takes words.
+const TAKES_WORDS: &str = "kill-grid";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
-    let task = TASKS.iter().find(|(name, ..)| [*name] == words[..]);
+    let (name, rest) = words.split_first().map_or(("", &words[..]), |(name, rest)| (name.as_str(), rest));
+    let task = TASKS.iter().find(|task| task.0 == name && (rest.is_empty() || name == TAKES_WORDS));
     let Some((_, _, task)) = task else {
         println!("cargo xtask TASK, where TASK is one of");
         for (name, what, _) in TASKS {
-            println!("  {name:6} {what}");
+            println!("  {name:9} {what}");
         }
         return ExitCode::from(2);
     };
-    match task(&root()) {
+    match task(&root(), rest) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             println!("{why}");

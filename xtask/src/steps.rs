@@ -116,13 +116,7 @@ fn perform(root: &Path, step: &Step) -> End {
 }
 
 fn finish(mut command: Command) -> End {
-    // What cargo sets for a program that it runs is not meant for the programs that this one runs.
-    for (key, _) in env::vars_os() {
-        let name = key.to_string_lossy();
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "LD_LIBRARY_PATH"].iter().any(|start| name.starts_with(start)) {
-            command.env_remove(&key);
-        }
-    }
+    without_cargos_variables(&mut command);
     match command.stdin(Stdio::null()).status() {
         Ok(status) if status.success() => End::Passed,
         Ok(status) if status.code() == Some(124) => End::Failed("FAILED: the budget is used up".to_owned()),
@@ -131,7 +125,17 @@ fn finish(mut command: Command) -> End {
     }
 }
 
-fn target_dir(root: &Path) -> PathBuf {
+/// What cargo sets for a program that it runs is not meant for the programs that this one runs.
+pub(crate) fn without_cargos_variables(command: &mut Command) {
+    for (key, _) in env::vars_os() {
+        let name = key.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "LD_LIBRARY_PATH"].iter().any(|start| name.starts_with(start)) {
+            command.env_remove(&key);
+        }
+    }
+}
+
+pub(crate) fn target_dir(root: &Path) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 

@@ -14,6 +14,7 @@ mod program;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Error;
@@ -22,7 +23,7 @@ use crate::compile::{self, BuildSettings, FirstBuildError};
 use crate::tell::{Event, Outcome};
 use inbox::{Inbox, Message};
 use patch::Patcher;
-use program::Program;
+use program::{Program, Started};
 
 /// What a session is started with.
 #[derive(Clone, Debug)]
@@ -84,14 +85,23 @@ pub fn run(settings: Settings, tell: &mut dyn FnMut(&Event)) -> Result<i32, Sess
 fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, SessionError> {
     let began = Instant::now();
     let mut baseline = first_build(settings, tell)?;
-    let program = Program::start(&baseline, settings.agent)?;
+    let started = Program::start(&baseline, settings.agent)?;
+    let child = started.child();
     let mut inbox = Inbox::new();
-    inbox.await_exit(&program);
+    inbox.await_exit(Arc::clone(&child));
     let watcher = Watcher::new(baseline.inputs().files(), inbox.saves())?;
     let build_ms = began.elapsed().as_secs_f64() * 1000.0;
-    tell(&Event::Started { pid: program.pid(), build_ms });
+    tell(&Event::Started { pid: child.pid(), build_ms });
     inbox.saved_before(baseline.newer_inputs());
-    let mut patcher = Patcher::new(&baseline, program);
+    let mut patcher = match started {
+        Started::Ready(program) => Ok(Patcher::new(&baseline, *program)),
+        Started::Blind(child, why) => {
+            if child.is_alive() {
+                tell(&Event::Note(format!("the program runs, but its code cannot be changed: {why}")));
+            }
+            Err(why)
+        }
+    };
     let mut live_edits = 0;
     let mut id = 0;
     // Files of a change that gave way to a later one: they are part of that one, whatever it turns out to be.
@@ -114,14 +124,17 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
         }
         id += 1;
         tell(&Event::Change { id, files: change.files.clone() });
-        let report = patcher.answer(id, &change, saved.at, &mut baseline, &mut inbox, tell);
+        let report = match &mut patcher {
+            Ok(patcher) => patcher.answer(id, &change, saved.at, &mut baseline, &mut inbox, tell),
+            Err(why) => patch::unreachable(id, why),
+        };
         let outcome = report.outcome;
         owed = if outcome == Outcome::Superseded { change.files } else { Vec::new() };
         watcher.set(baseline.inputs().files())?;
         tell(&Event::Patch(report));
         live_edits += u64::from(outcome == Outcome::Applied);
         if outcome == Outcome::Refused && settings.restart_on_refusal {
-            patcher.end_program()?;
+            patch::end_program(&child)?;
             return Ok(Ended::Restart);
         }
     }

@@ -90,13 +90,20 @@ pub struct Delta {
     pub statics: Vec<StaticChange>,
     /// Sections with several functions whose content changed, which cannot be taken apart.
     pub unsplit: Vec<String>,
+    /// Sections that the linker or the loader gathers from all objects (constructors, registries) and whose content changed:
+    /// the running program has gathered its own already.
+    pub gathered: Vec<String>,
 }
 
 impl Delta {
     /// Whether nothing of what runs has to change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.statics.is_empty() && self.moves.is_empty() && self.unsplit.is_empty()
+        self.changed.is_empty()
+            && self.statics.is_empty()
+            && self.moves.is_empty()
+            && self.unsplit.is_empty()
+            && self.gathered.is_empty()
     }
 }
 
@@ -152,6 +159,8 @@ struct Side {
     functions: FxHashMap<NameId, Item>,
     variables: FxHashMap<NameId, Variable>,
     unsplit: FxHashMap<NameId, (String, u128)>,
+    /// Content of gathered sections by name, over all objects.
+    gathered: FxHashMap<Box<str>, u128>,
 }
 
 struct Sides {
@@ -173,6 +182,15 @@ impl Side {
 
     fn add(&mut self, at: usize, object: &Object, facts: &ObjectFacts) {
         let mut printer = Printer::new(object);
+        for (index, section) in object.sections.iter().enumerate() {
+            if section.role.is_loaded() && section.size > 0 && is_gathered(&section.name) {
+                let print = printer.section(SectionId(index as u32));
+                let names = print.refs.iter().map(|id| object.symbol(*id).id.0);
+                let content = names.fold(print.own, |sum, name| sum.rotate_left(1) ^ name);
+                let known = self.gathered.entry(section.name.clone()).or_insert(0);
+                *known = known.wrapping_add(content);
+            }
+        }
         for (index, symbol) in object.symbols.iter().enumerate() {
             if !is_definition(object, symbol) {
                 continue;
@@ -240,6 +258,15 @@ impl Side {
             refs: item.refs.clone(),
         })
     }
+}
+
+/// Whether sections of this name are collected by the linker or loader for somebody who looks for them by section: all
+/// but the names that compilers use for code and data.
+fn is_gathered(name: &str) -> bool {
+    const ORDINARY: [&str; 9] =
+        [".text", ".rodata", ".data", ".bss", ".tdata", ".tbss", ".eh_frame", ".gcc_except_table", ".lrodata"];
+    let ordinary = |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    !ORDINARY.iter().any(|prefix| ordinary(&prefix))
 }
 
 fn path_hash(text: &str) -> u64 {
@@ -331,6 +358,9 @@ impl Sides {
             }
         }
         delta.unsplit.sort();
+        let changed = |(name, content): &(&Box<str>, &u128)| self.old.gathered.get(*name) != Some(*content);
+        delta.gathered = self.new.gathered.iter().filter(changed).map(|(name, _)| name.to_string()).collect();
+        delta.gathered.sort();
         delta
     }
 

@@ -117,6 +117,8 @@ pub enum Problem {
     },
     /// Variables without a name, which could not be bound to the running ones.
     NamelessStorage(String),
+    /// A changed function of which the process only has private copies in crates that are not edited.
+    ForeignCopy(String),
     /// An object or archive that could not be read.
     Unreadable(String),
 }
@@ -257,7 +259,11 @@ impl Walk<'_> {
                     let object = self.adopt(&self.delta.objects[changed.object].object, true);
                     self.include_function(object, changed.section, changed.name, Some(live));
                 }
-                Ok(_) => {}
+                Ok(Some(Live::Function(_))) => {
+                    self.problem(Problem::ForeignCopy(changed.text.clone()));
+                }
+                // Nobody can call what the linker threw away; if new code does, it comes along.
+                Ok(Some(Live::Data(..) | Live::ThreadLocal(_)) | None) => {}
                 Err(ambiguous) => {
                     self.problem(Problem::AmbiguousSymbol(ambiguous.name));
                 }

@@ -122,7 +122,10 @@ pub(super) fn delta_facts(
                 let candidates = running.exe.symbols(name).map(|symbol| place(running, &symbol)).collect();
                 facts.ambiguous_symbols.push(AmbiguousSymbol { name: names::readable(name), candidates });
             }
-            Problem::UndefinedSymbol { .. } | Problem::NamelessStorage(_) | Problem::Unreadable(_) => {}
+            Problem::UndefinedSymbol { .. }
+            | Problem::NamelessStorage(_)
+            | Problem::ForeignCopy(_)
+            | Problem::Unreadable(_) => {}
         }
     }
     facts

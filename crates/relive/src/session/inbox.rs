@@ -4,13 +4,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use relive_process::launch::Child;
+
 use crate::Error;
 use crate::change::SavedFiles;
-use crate::session::program::Program;
 
 /// One thing that happened outside.
 pub(super) enum Message {
@@ -48,8 +50,7 @@ impl Inbox {
     }
 
     /// Has the program's end reported.
-    pub(super) fn await_exit(&self, program: &Program) {
-        let child = program.child();
+    pub(super) fn await_exit(&self, child: Arc<Child>) {
         let sender = self.sender.clone();
         thread::spawn(move || {
             let code = child.wait().unwrap_or(125);

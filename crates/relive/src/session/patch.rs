@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use relive_process::launch::Child;
 use relive_process::maps::MemoryMap;
 use relive_process::unwind::Unwinder;
 use rustc_hash::FxHashMap;
@@ -50,6 +51,20 @@ impl From<Error> for End {
     }
 }
 
+/// Ends the program, for a restart.
+pub(super) fn end_program(child: &Child) -> Result<(), Error> {
+    const SIGTERM: i32 = 15;
+    child.signal(SIGTERM)?;
+    child.wait()?;
+    Ok(())
+}
+
+/// The answer to every change of a program that the agent could not be loaded into.
+pub(super) fn unreachable(id: u64, why: &str) -> PatchReport {
+    let reason = refusal("no-agent", "the running program", format!("the program cannot be reached: {why}"));
+    PatchReport { outcome: Outcome::Refused, reasons: vec![reason], ..PatchReport::new(id) }
+}
+
 /// Answers changes of one running program.
 pub(super) struct Patcher {
     program: Program,
@@ -78,14 +93,6 @@ impl Patcher {
             files,
             program,
         }
-    }
-
-    /// Ends the program, for a restart.
-    pub(super) fn end_program(&self) -> Result<(), Error> {
-        const SIGTERM: i32 = 15;
-        self.program.child().signal(SIGTERM)?;
-        self.program.child().wait()?;
-        Ok(())
     }
 
     /// The answer to `change`, whose last file was saved at `saved`.
@@ -246,6 +253,11 @@ impl Patcher {
                 Problem::NamelessStorage(what) => {
                     Some(refusal("nameless-storage", what, format!("{what} is storage without a name of its own")))
                 }
+                Problem::ForeignCopy(name) => {
+                    let name = names::readable(name);
+                    let text = format!("the only copies of `{name}` in the program belong to a crate that is not edited");
+                    Some(refusal("foreign-copy", &name, text))
+                }
                 Problem::Unreadable(what) => Some(refusal("unreadable-object", what, what.clone())),
                 Problem::NewThreadLocal(_) | Problem::UnknownRelocation { .. } | Problem::AmbiguousSymbol(_) => None,
             });
@@ -254,6 +266,13 @@ impl Patcher {
             let name = names::readable(name);
             let text = format!("the code around `{name}` changed and cannot be taken apart into functions");
             out.push(refusal("unsplit-code", &name, text));
+        }
+        for name in &delta.gathered {
+            let text = format!(
+                "section `{name}` changed: it is gathered when a program is linked or loaded (constructors, registries), \
+                 which has happened"
+            );
+            out.push(refusal("gathered-section", name, text));
         }
         for name in &entries.altered {
             let name = names::readable(name);

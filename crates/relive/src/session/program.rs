@@ -18,7 +18,24 @@ use crate::load::Room;
 use crate::swap::Tables;
 
 /// How long the program may take from its start to the agent's first word. Loading a large debug build takes a second.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How a start went.
+pub(super) enum Started {
+    /// The program runs and can be patched.
+    Ready(Box<Program>),
+    /// The program runs, but cannot be patched: why.
+    Blind(Arc<Child>, String),
+}
+
+impl Started {
+    pub(super) fn child(&self) -> Arc<Child> {
+        match self {
+            Started::Ready(program) => program.child(),
+            Started::Blind(child, _) => Arc::clone(child),
+        }
+    }
+}
 
 /// A started program.
 pub(super) struct Program {
@@ -35,7 +52,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Starts the program as `cargo run` would, with `agent` preloaded.
-    pub(super) fn start(baseline: &Baseline, agent: &[u8]) -> Result<Program, Error> {
+    pub(super) fn start(baseline: &Baseline, agent: &[u8]) -> Result<Started, Error> {
         let folder = session_folder(&baseline.relive_dir)?;
         let library = folder.join("agent.so");
         fs::write(&library, agent).map_err(|error| Error::file(&library, "write the agent to", error))?;
@@ -52,6 +69,15 @@ impl Program {
         let spec_agent = AgentSpec { library: &library, slot_dir: &folder, listener: &listener };
         let child = Arc::new(launch::spawn(&spec, Some(&spec_agent))?);
         drop(listener);
+        match Program::reach(baseline, folder, Arc::clone(&child)) {
+            Ok(program) => Ok(Started::Ready(Box::new(program))),
+            // Whatever went wrong, the program was started and goes on; it may also have ended already.
+            Err(error) => Ok(Started::Blind(child, error.to_string())),
+        }
+    }
+
+    /// Connects to the agent of the started program.
+    fn reach(baseline: &Baseline, folder: PathBuf, child: Arc<Child>) -> Result<Program, Error> {
         let link = AgentLink::connect(&folder, child.pid(), HELLO_TIMEOUT, &|| child.is_alive())?;
         let hello = *link.hello();
         let near = NearLayout::below(hello.exe_start).filter(|near| near.control == hello.control);

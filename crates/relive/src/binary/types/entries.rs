@@ -7,7 +7,6 @@
 use gimli::{DwAt, DwForm, DwTag, Reader, constants as dw};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::TypesError;
 use super::walk::Slice;
 
 /// The attributes that are looked at.
@@ -85,19 +84,30 @@ pub(super) enum Value {
     Entry(u64),
 }
 
-/// One entry.
-pub(super) struct Entry<'plan> {
+/// One entry, before its attributes are read or stepped over.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
     /// Offset in the section.
     pub(super) die: u32,
     /// Depth below the unit's own entry, which has 0.
     pub(super) depth: u32,
     pub(super) tag: DwTag,
     pub(super) has_children: bool,
-    values: &'plan [Value; SLOTS],
+    code: usize,
 }
 
-impl Entry<'_> {
+/// The attributes of one entry.
+pub(super) struct Attributes {
+    values: [Value; SLOTS],
+    /// One bit for each slot that is filled; the others hold what earlier entries said.
+    filled: u32,
+}
+
+impl Attributes {
     pub(super) fn get(&self, slot: Slot) -> Value {
+        if self.filled & (1 << slot as u32) == 0 {
+            return Value::Absent;
+        }
         self.values.get(slot as usize).copied().unwrap_or_default()
     }
 
@@ -108,7 +118,21 @@ impl Entry<'_> {
     pub(super) fn number(&self, slot: Slot) -> Option<u64> {
         match self.get(slot) {
             Value::Number(number) => Some(number),
-            _ => None,
+            Value::Absent
+            | Value::Bytes(..)
+            | Value::Text(_)
+            | Value::Str(_)
+            | Value::LineStr(_)
+            | Value::StrIndex(_)
+            | Value::UnitEntry(_)
+            | Value::Entry(_) => None,
+        }
+    }
+
+    fn set(&mut self, slot: Slot, value: Value) {
+        if let Some(place) = self.values.get_mut(slot as usize) {
+            *place = value;
+            self.filled |= 1 << slot as u32;
         }
     }
 }
@@ -125,6 +149,8 @@ struct Plan {
     tag: DwTag,
     has_children: bool,
     steps: Vec<Step>,
+    /// The same without reading anything.
+    skips: Vec<Step>,
 }
 
 /// The entries of one unit.
@@ -137,31 +163,31 @@ pub(super) struct Entries<'a> {
     abbreviations: &'a gimli::Abbreviations,
     /// By abbreviation code; compilers number them from 1 without gaps.
     plans: Vec<Option<Plan>>,
-    values: [Value; SLOTS],
+    attributes: Attributes,
 }
 
 impl<'a> Entries<'a> {
     /// `section` is all of `.debug_info`.
-    pub(super) fn new(section: &'a [u8], unit: &'a gimli::Unit<Slice<'a>>) -> Result<Entries<'a>, TypesError> {
+    pub(super) fn new(section: &'a [u8], unit: &'a gimli::Unit<Slice<'a>>) -> Result<Entries<'a>, gimli::Error> {
         let header = &unit.header;
         let start = header.debug_info_offset().map_or(0, |offset| offset.0);
         let end = start.saturating_add(header.length_including_self());
         if header.format() != gimli::Format::Dwarf32 || header.address_size() != 8 {
-            return Err(gimli::Error::UnsupportedAddressSize(header.address_size()).into());
+            return Err(gimli::Error::UnsupportedAddressSize(header.address_size()));
         }
         Ok(Entries {
-            bytes: section.get(..end).ok_or(TypesError::Truncated)?,
+            bytes: section.get(..end).ok_or_else(cut)?,
             at: start.saturating_add(header.root_offset().0),
             depth: 0,
             encoding: header.encoding(),
             abbreviations: &unit.abbreviations,
             plans: Vec::new(),
-            values: [Value::Absent; SLOTS],
+            attributes: Attributes { values: [Value::Absent; SLOTS], filled: 0 },
         })
     }
 
-    /// The next entry; `None` at the end of the unit.
-    pub(super) fn next(&mut self) -> Result<Option<Entry<'_>>, TypesError> {
+    /// The next entry; `None` at the end of the unit. Its attributes have to be read or stepped over before the next.
+    pub(super) fn next(&mut self) -> Result<Option<Head>, gimli::Error> {
         let (die, code) = loop {
             if self.at >= self.bytes.len() {
                 return Ok(None);
@@ -172,7 +198,7 @@ impl<'a> Entries<'a> {
                 code => break (die, code),
             }
         };
-        let code = usize::try_from(code).ok().filter(|code| *code < MOST_CODES).ok_or(TypesError::Truncated)?;
+        let code = usize::try_from(code).ok().filter(|code| *code < MOST_CODES).ok_or_else(cut)?;
         if self.plans.get(code).is_none_or(Option::is_none) {
             let plan = self.plan(code as u64)?;
             self.plans.resize_with(self.plans.len().max(code + 1), || None);
@@ -180,47 +206,57 @@ impl<'a> Entries<'a> {
                 *place = Some(plan);
             }
         }
-        let Some(Some(Plan { tag, has_children, steps })) = self.plans.get(code) else {
-            return Err(TypesError::Truncated);
-        };
-        let (tag, has_children) = (*tag, *has_children);
+        let Some(Some(Plan { tag, has_children, .. })) = self.plans.get(code) else { return Err(cut()) };
+        let head = Head { die: offset(die)?, depth: self.depth, tag: *tag, has_children: *has_children, code };
+        self.depth += u32::from(*has_children);
+        Ok(Some(head))
+    }
+
+    /// Reads the attributes of the entry that [`Entries::next`] gave.
+    pub(super) fn read(&mut self, head: &Head) -> Result<&Attributes, gimli::Error> {
+        self.attributes.filled = 0;
+        let Some(Some(plan)) = self.plans.get(head.code) else { return Err(cut()) };
         let mut cursor = Cursor { bytes: self.bytes, at: self.at, encoding: self.encoding };
-        self.values = [Value::Absent; SLOTS];
-        for step in steps {
+        for step in &plan.steps {
             match *step {
                 Step::Skip(count) => cursor.at += count as usize,
                 Step::SkipForm(form) => drop(cursor.read(form, 0)?),
-                Step::Read(slot, form, implicit) => {
-                    let value = cursor.read(form, implicit)?;
-                    if let Some(place) = self.values.get_mut(slot as usize) {
-                        *place = value;
-                    }
-                }
+                Step::Read(slot, form, implicit) => self.attributes.set(slot, cursor.read(form, implicit)?),
             }
         }
-        self.at = cursor.at;
-        let depth = self.depth;
-        self.depth += u32::from(has_children);
-        Ok(Some(Entry { die: u32::try_from(die).unwrap_or(u32::MAX), depth, tag, has_children, values: &self.values }))
+        self.at = cursor.end()?;
+        Ok(&self.attributes)
     }
 
-    fn plan(&self, code: u64) -> Result<Plan, TypesError> {
+    /// Steps over the attributes of the entry that [`Entries::next`] gave.
+    pub(super) fn skip(&mut self, head: &Head) -> Result<(), gimli::Error> {
+        let Some(Some(plan)) = self.plans.get(head.code) else { return Err(cut()) };
+        let mut cursor = Cursor { bytes: self.bytes, at: self.at, encoding: self.encoding };
+        for step in &plan.skips {
+            match *step {
+                Step::Skip(count) => cursor.at += count as usize,
+                Step::SkipForm(form) | Step::Read(_, form, _) => drop(cursor.read(form, 0)?),
+            }
+        }
+        self.at = cursor.end()?;
+        Ok(())
+    }
+
+    fn plan(&self, code: u64) -> Result<Plan, gimli::Error> {
         let abbreviation = self.abbreviations.get(code).ok_or(gimli::Error::InvalidAbbreviationCode(code))?;
-        let mut steps = Vec::new();
+        let (mut steps, mut skips) = (Vec::new(), Vec::new());
         for attribute in abbreviation.attributes() {
             let (form, implicit) = (attribute.form(), attribute.implicit_const_value().unwrap_or(0));
-            let slot = Slot::of(attribute.name()).filter(|_| is_wanted(abbreviation.tag()));
-            match (slot, width(form), steps.last_mut()) {
-                (Some(slot), ..) => steps.push(Step::Read(slot, form, implicit)),
-                (None, Some(width), Some(Step::Skip(count))) => *count += width,
-                (None, Some(width), _) => steps.push(Step::Skip(width)),
-                (None, None, _) => steps.push(Step::SkipForm(form)),
+            step_over(&mut skips, form);
+            match Slot::of(attribute.name()) {
+                Some(slot) => steps.push(Step::Read(slot, form, implicit)),
+                None => step_over(&mut steps, form),
             }
         }
-        Ok(Plan { tag: abbreviation.tag(), has_children: abbreviation.has_children(), steps })
+        Ok(Plan { tag: abbreviation.tag(), has_children: abbreviation.has_children(), steps, skips })
     }
 
-    fn uleb(&mut self) -> Result<u64, TypesError> {
+    fn uleb(&mut self) -> Result<u64, gimli::Error> {
         let mut cursor = Cursor { bytes: self.bytes, at: self.at, encoding: self.encoding };
         let value = cursor.uleb()?;
         self.at = cursor.at;
@@ -228,18 +264,13 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Entries that only structure a function's body are stepped over.
-fn is_wanted(tag: DwTag) -> bool {
-    !matches!(
-        tag,
-        dw::DW_TAG_lexical_block
-            | dw::DW_TAG_inlined_subroutine
-            | dw::DW_TAG_call_site
-            | dw::DW_TAG_call_site_parameter
-            | dw::DW_TAG_GNU_call_site
-            | dw::DW_TAG_GNU_call_site_parameter
-            | dw::DW_TAG_label
-    )
+/// Adds a step over one attribute, which becomes one with the step before it where both have a fixed length.
+fn step_over(steps: &mut Vec<Step>, form: DwForm) {
+    match (width(form), steps.last_mut()) {
+        (Some(width), Some(Step::Skip(count))) => *count += width,
+        (Some(width), _) => steps.push(Step::Skip(width)),
+        (None, _) => steps.push(Step::SkipForm(form)),
+    }
 }
 
 /// Bytes of a form that always has as many, in 32-bit DWARF with addresses of 8 bytes.
@@ -265,7 +296,11 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    fn read(&mut self, form: DwForm, implicit: i64) -> Result<Value, TypesError> {
+    fn end(&self) -> Result<usize, gimli::Error> {
+        if self.at <= self.bytes.len() { Ok(self.at) } else { Err(cut()) }
+    }
+
+    fn read(&mut self, form: DwForm, implicit: i64) -> Result<Value, gimli::Error> {
         Ok(match form {
             dw::DW_FORM_strp => Value::Str(self.fixed(4)?),
             dw::DW_FORM_ref4 => Value::UnitEntry(self.fixed(4)?),
@@ -298,8 +333,8 @@ impl Cursor<'_> {
             }
             dw::DW_FORM_string => {
                 let start = self.at;
-                let rest = self.bytes.get(start..).ok_or(TypesError::Truncated)?;
-                let text = std::ffi::CStr::from_bytes_until_nul(rest).map_err(|_| TypesError::Truncated)?;
+                let rest = self.bytes.get(start..).ok_or_else(cut)?;
+                let text = std::ffi::CStr::from_bytes_until_nul(rest).map_err(|_| cut())?;
                 self.at = start + text.count_bytes() + 1;
                 Value::Text(offset(start)?)
             }
@@ -332,28 +367,28 @@ impl Cursor<'_> {
         })
     }
 
-    fn fixed(&mut self, width: usize) -> Result<u64, TypesError> {
-        let end = self.at.checked_add(width).ok_or(TypesError::Truncated)?;
-        let bytes = self.bytes.get(self.at..end).ok_or(TypesError::Truncated)?;
+    fn fixed(&mut self, width: usize) -> Result<u64, gimli::Error> {
+        let end = self.at.checked_add(width).ok_or_else(cut)?;
+        let bytes = self.bytes.get(self.at..end).ok_or_else(cut)?;
         let mut value = [0u8; 8];
-        value.get_mut(..width).ok_or(TypesError::Truncated)?.copy_from_slice(bytes);
+        value.get_mut(..width).ok_or_else(cut)?.copy_from_slice(bytes);
         self.at = end;
         Ok(u64::from_le_bytes(value))
     }
 
-    fn block(&mut self, length: u64) -> Result<Value, TypesError> {
+    fn block(&mut self, length: u64) -> Result<Value, gimli::Error> {
         let start = self.at;
-        let length = usize::try_from(length).map_err(|_| TypesError::Truncated)?;
-        let end = start.checked_add(length).filter(|end| *end <= self.bytes.len()).ok_or(TypesError::Truncated)?;
+        let length = usize::try_from(length).map_err(|_| cut())?;
+        let end = start.checked_add(length).filter(|end| *end <= self.bytes.len()).ok_or_else(cut)?;
         self.at = end;
         Ok(Value::Bytes(offset(start)?, offset(end)?))
     }
 
-    fn uleb(&mut self) -> Result<u64, TypesError> {
+    fn uleb(&mut self) -> Result<u64, gimli::Error> {
         let mut value = 0u64;
         let mut shift = 0;
         loop {
-            let byte = *self.bytes.get(self.at).ok_or(TypesError::Truncated)?;
+            let byte = *self.bytes.get(self.at).ok_or_else(cut)?;
             self.at += 1;
             if shift < 64 {
                 value |= u64::from(byte & 0x7f) << shift;
@@ -365,8 +400,8 @@ impl Cursor<'_> {
         }
     }
 
-    fn sleb(&mut self) -> Result<i64, TypesError> {
-        let rest = self.bytes.get(self.at..).ok_or(TypesError::Truncated)?;
+    fn sleb(&mut self) -> Result<i64, gimli::Error> {
+        let rest = self.bytes.get(self.at..).ok_or_else(cut)?;
         let mut reader = Slice::new(rest, gimli::LittleEndian);
         let value = reader.read_sleb128()?;
         self.at += rest.len() - reader.len();
@@ -374,8 +409,13 @@ impl Cursor<'_> {
     }
 }
 
-fn offset(at: usize) -> Result<u32, TypesError> {
-    u32::try_from(at).map_err(|_| TypesError::Truncated)
+/// The unit ends before the entry does.
+fn cut() -> gimli::Error {
+    gimli::Error::UnexpectedEof(gimli::ReaderOffsetId(0))
+}
+
+fn offset(at: usize) -> Result<u32, gimli::Error> {
+    u32::try_from(at).map_err(|_| cut())
 }
 
 /// A number for what an attribute says: numbers as they are, blocks by their hash, which is enough to tell them apart.

@@ -151,8 +151,6 @@ pub enum TypesError {
     },
     /// The debug information contradicts itself.
     Dwarf(gimli::Error),
-    /// An entry of the debug information does not end where it should.
-    Truncated,
     /// A relocation that is not understood.
     Relocation {
         /// The section it stands in.
@@ -180,7 +178,6 @@ impl fmt::Display for TypesError {
             TypesError::Object(why) => write!(f, "not an object file: {why}"),
             TypesError::Section { section, why } => write!(f, "section `{section}` cannot be read: {why}"),
             TypesError::Dwarf(why) => write!(f, "the debug information cannot be read: {why}"),
-            TypesError::Truncated => f.write_str("the debug information cannot be read: an entry is cut off"),
             TypesError::Relocation { section, offset, raw } => {
                 write!(f, "unknown relocation in `{section}` at {offset:#x}: {raw}")
             }

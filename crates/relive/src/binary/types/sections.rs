@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 
 use gimli::SectionId;
-use object::elf::{Rela64, SHT_REL, SHT_RELA};
+use object::elf::{Rela64, SHF_ALLOC, SHT_PROGBITS, SHT_REL, SHT_RELA, SectionHeader64};
 use object::read::elf::{ElfFile64, ElfSection64, FileHeader, SectionHeader};
-use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SymbolIndex};
+use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolIndex};
 
 use super::TypesError;
 
@@ -48,15 +48,15 @@ const WANTED: [SectionId; 7] = [
 
 /// Reads and relocates the wanted sections.
 pub(super) fn load<'data>(file: &File<'data>) -> Result<Sections<'data>, TypesError> {
-    let mut info_addresses = Vec::new();
-    let mut pool_addresses = Vec::new();
+    let found = Found::in_file(file);
     let symbols = Symbols::of(file);
     let machine = file.elf_header().e_machine(LittleEndian);
+    let mut info_addresses = Vec::new();
+    let mut pool_addresses = Vec::new();
     let dwarf = gimli::DwarfSections::load(|id| -> Result<Cow<'data, [u8]>, TypesError> {
-        let section = WANTED.contains(&id).then(|| file.section_by_name(id.name())).flatten();
-        let Some(section) = section else { return Ok(Cow::Borrowed(&[][..])) };
+        let Some(section) = found.wanted(id) else { return Ok(Cow::Borrowed(&[][..])) };
         let data = section.uncompressed_data().map_err(|why| TypesError::section(id.name(), why))?;
-        let relocations = relocations(file, &section)?;
+        let relocations = found.relocations(file, id, section)?;
         if relocations.is_empty() {
             return Ok(data);
         }
@@ -69,8 +69,58 @@ pub(super) fn load<'data>(file: &File<'data>) -> Result<Sections<'data>, TypesEr
         }
         Ok(Cow::Owned(data))
     })?;
-    let has_code = file.sections().any(|section| section.kind() == object::SectionKind::Text && section.size() > 0);
-    Ok(Sections { dwarf, info_addresses, pool_addresses, has_code })
+    Ok(Sections { dwarf, info_addresses, pool_addresses, has_code: found.has_code })
+}
+
+/// The sections that count, found in one pass: an object has one or two sections for each of its functions.
+struct Found<'data, 'file> {
+    wanted: [Option<Section<'data, 'file>>; WANTED.len()],
+    relocations: Vec<&'data SectionHeader64<LittleEndian>>,
+    has_code: bool,
+}
+
+impl<'data, 'file> Found<'data, 'file> {
+    fn in_file(file: &'file File<'data>) -> Found<'data, 'file> {
+        let mut found = Found { wanted: Default::default(), relocations: Vec::new(), has_code: false };
+        for section in file.sections() {
+            let header = section.elf_section_header();
+            match header.sh_type.get(LittleEndian) {
+                SHT_REL | SHT_RELA => found.relocations.push(header),
+                SHT_PROGBITS if header.sh_flags.get(LittleEndian) & u64::from(SHF_ALLOC) == 0 => {
+                    let name = section.name().unwrap_or("");
+                    let place = WANTED.iter().position(|id| id.name() == name);
+                    if let Some(place) = place.and_then(|place| found.wanted.get_mut(place)) {
+                        *place = Some(section);
+                    }
+                }
+                _ => found.has_code |= section.kind() == SectionKind::Text && section.size() > 0,
+            }
+        }
+        found
+    }
+
+    fn wanted(&self, id: SectionId) -> Option<&Section<'data, 'file>> {
+        let place = WANTED.iter().position(|wanted| *wanted == id)?;
+        self.wanted.get(place)?.as_ref()
+    }
+
+    /// The relocations of a section; `object` knows them too, but costs ten times as much for each.
+    fn relocations(
+        &self,
+        file: &File<'data>,
+        id: SectionId,
+        section: &Section<'data, 'file>,
+    ) -> Result<&'data [Rela64<LittleEndian>], TypesError> {
+        let number = section.index().0 as u32;
+        let header = self.relocations.iter().find(|header| header.sh_info.get(LittleEndian) == number);
+        let Some(header) = header else { return Ok(&[]) };
+        let found: Option<(&[Rela64<LittleEndian>], _)> =
+            header.rela(LittleEndian, file.data()).map_err(|why| TypesError::section(id.name(), why))?;
+        match found {
+            Some((relocations, _)) => Ok(relocations),
+            None => Err(TypesError::relocation(id.name(), 0, "relocations without addends")),
+        }
+    }
 }
 
 /// Value and section of each symbol, by its index.
@@ -91,28 +141,6 @@ impl Symbols {
     fn get(&self, index: SymbolIndex) -> Option<(u64, Option<usize>)> {
         self.0.get(index.0).copied()
     }
-}
-
-/// The relocations of a section; `object` knows them too, but costs ten times as much for each.
-fn relocations<'data>(
-    file: &File<'data>,
-    section: &Section<'data, '_>,
-) -> Result<&'data [Rela64<LittleEndian>], TypesError> {
-    let name = section.name().unwrap_or("?");
-    let number = section.index().0 as u32;
-    for header in file.elf_section_table().iter() {
-        let kind = header.sh_type.get(LittleEndian);
-        if header.sh_info.get(LittleEndian) != number || !matches!(kind, SHT_REL | SHT_RELA) {
-            continue;
-        }
-        let found = header.rela(LittleEndian, file.data());
-        let found: Option<(&[Rela64<LittleEndian>], _)> = found.map_err(|why| TypesError::section(name, why))?;
-        return match found {
-            Some((relocations, _)) => Ok(relocations),
-            None => Err(TypesError::relocation(name, 0, "relocations without addends")),
-        };
-    }
-    Ok(&[])
 }
 
 /// How a relocation of a debug section is applied.

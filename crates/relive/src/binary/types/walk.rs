@@ -4,10 +4,12 @@
 //! for each field, variant, enumerator, array length, parameter and template argument. References between entries are
 //! resolved to node numbers. Nothing is judged and no name is copied here: a [`Name`] is a place in [`Tables::text`].
 
+use std::path::PathBuf;
+
 use gimli::{EndianSlice, LittleEndian, Reader, Section, constants as dw};
 
 use super::TypesError;
-use super::entries::{Entries, Entry, Slot, Value, as_number};
+use super::entries::{Attributes, Entries, Head, Slot, Value, as_number};
 use super::sections::{Place, Sections};
 use super::tables::{Id, Kind, NONE, Name, Node, Part, Role, Tables};
 
@@ -64,38 +66,45 @@ enum Within {
 impl<'a> Walk<'a> {
     fn unit(&mut self, unit: &gimli::Unit<Slice<'a>>) -> Result<(), TypesError> {
         self.tables.any_unit = true;
-        self.files(unit)?;
+        self.files_from = self.tables.files.len() as u32;
+        let first = self.tables.nodes.len();
         if let Some(name) = unit.dwo_name()? {
             let name = self.dwarf.attr_string(unit, name)?;
             self.tables.split = Some(name.to_string_lossy().into_owned());
         }
         let mut entries = Entries::new(self.info, unit)?;
         let mut frames: Vec<Frame> = Vec::new();
-        while let Some(entry) = entries.next()? {
-            while frames.last().is_some_and(|frame| frame.depth >= entry.depth) {
+        while let Some(head) = entries.next()? {
+            while frames.last().is_some_and(|frame| frame.depth >= head.depth) {
                 frames.pop();
             }
             let outer = frames.last().copied().unwrap_or(Frame { depth: 0, owner: NONE, within: Within::Owner });
-            let inner = self.entry(unit, &entry, outer)?;
-            if entry.has_children {
-                frames.push(Frame { depth: entry.depth, ..inner });
+            let inner = if is_body(head.tag) || (outer.within == Within::Block && is_local(head.tag)) {
+                entries.skip(&head)?;
+                Frame { within: Within::Block, ..outer }
+            } else {
+                self.entry(unit, &head, entries.read(&head)?, outer)?
+            };
+            if head.has_children {
+                frames.push(Frame { depth: head.depth, ..inner });
             }
         }
-        Ok(())
+        self.files(unit, first)
     }
 
-    /// Appends the unit's file names; a function refers to them by number.
-    fn files(&mut self, unit: &gimli::Unit<Slice<'a>>) -> Result<(), TypesError> {
-        self.files_from = self.tables.files.len() as u32;
+    /// Appends the names of the files that the nodes from `first` on refer to; the others stay empty.
+    fn files(&mut self, unit: &gimli::Unit<Slice<'a>>, first: usize) -> Result<(), TypesError> {
         let Some(program) = &unit.line_program else { return Ok(()) };
         let header = program.header();
-        // DWARF 4 numbers files from 1, DWARF 5 from 0; the table is always read by the number itself.
-        if header.version() <= 4 {
-            self.tables.files.push("".into());
-        }
-        for file in header.file_names() {
+        for node in self.tables.nodes.iter().skip(first) {
+            let Some(index) = (node.file as usize).checked_sub(1) else { continue };
+            let Some(file) = header.file((index - self.files_from as usize) as u64) else { continue };
+            if self.tables.files.len() <= index {
+                self.tables.files.resize_with(index + 1, || "".into());
+            }
+            let Some(place) = self.tables.files.get_mut(index).filter(|place| place.is_empty()) else { continue };
             // Relative names are relative to where the compiler ran; joining an absolute name replaces what was there.
-            let mut path = std::path::PathBuf::new();
+            let mut path = PathBuf::new();
             if let Some(directory) = &unit.comp_dir {
                 path.push(directory.to_string_lossy().as_ref());
             }
@@ -103,28 +112,32 @@ impl<'a> Walk<'a> {
                 path.push(self.dwarf.attr_string(unit, directory)?.to_string_lossy().as_ref());
             }
             path.push(self.dwarf.attr_string(unit, file.path_name())?.to_string_lossy().as_ref());
-            self.tables.files.push(path.to_string_lossy().into());
+            *place = path.to_string_lossy().into();
         }
         Ok(())
     }
 
     /// Notes one entry and tells how its children are to be read.
-    fn entry(&mut self, unit: &gimli::Unit<Slice<'a>>, entry: &Entry, outer: Frame) -> Result<Frame, TypesError> {
+    fn entry(
+        &mut self,
+        unit: &gimli::Unit<Slice<'a>>,
+        head: &Head,
+        entry: &Attributes,
+        outer: Frame,
+    ) -> Result<Frame, gimli::Error> {
         let block = Frame { within: Within::Block, ..outer };
-        if let Some(role) = role_of(entry.tag, outer.within) {
-            if role != Role::Parameter || outer.within != Within::Block {
-                self.part(unit, role, entry, outer)?;
-            }
+        if let Some(role) = role_of(head.tag, outer.within) {
+            self.part(unit, role, entry, outer)?;
             return Ok(block);
         }
-        match entry.tag {
+        match head.tag {
             dw::DW_TAG_variant_part => return Ok(Frame { within: Within::VariantPart, ..outer }),
             dw::DW_TAG_variant => {
                 let discriminant = as_number(entry.get(Slot::Value), self.info);
                 return Ok(Frame { within: Within::Variant(discriminant), ..outer });
             }
             dw::DW_TAG_variable if self.is_function(outer.owner) => {
-                if outer.within != Within::Block && self.is_closure(outer.owner) {
+                if self.is_closure(outer.owner) {
                     self.part(unit, Role::Capture, entry, outer)?;
                 }
                 return Ok(block);
@@ -132,12 +145,12 @@ impl<'a> Walk<'a> {
             dw::DW_TAG_compile_unit => return Ok(outer),
             _ => {}
         }
-        let Some(kind) = kind_of(entry.tag) else { return Ok(block) };
+        let Some(kind) = kind_of(head.tag) else { return Ok(block) };
         self.tables.full |= !matches!(kind, Kind::Namespace | Kind::Function);
         let id = self.tables.nodes.len() as Id;
         let node = self.node(unit, kind, entry, outer.owner)?;
         self.tables.nodes.push(node);
-        self.dies.push(entry.die);
+        self.dies.push(head.die);
         Ok(Frame { depth: 0, owner: id, within: Within::Owner })
     }
 
@@ -145,9 +158,9 @@ impl<'a> Walk<'a> {
         &mut self,
         unit: &gimli::Unit<Slice<'a>>,
         kind: Kind,
-        entry: &Entry,
+        entry: &Attributes,
         parent: Id,
-    ) -> Result<Node, TypesError> {
+    ) -> Result<Node, gimli::Error> {
         let small = |slot| entry.number(slot).and_then(|number| u32::try_from(number).ok());
         let mut node = Node {
             kind,
@@ -175,9 +188,9 @@ impl<'a> Walk<'a> {
         &mut self,
         unit: &gimli::Unit<Slice<'a>>,
         role: Role,
-        entry: &Entry,
+        entry: &Attributes,
         outer: Frame,
-    ) -> Result<(), TypesError> {
+    ) -> Result<(), gimli::Error> {
         let mut part = Part {
             owner: outer.owner,
             role,
@@ -245,14 +258,14 @@ impl<'a> Walk<'a> {
         (place, (!rest.is_empty()).then(|| xxhash_rust::xxh3::xxh3_64(rest) as i64))
     }
 
-    fn name(&mut self, unit: &gimli::Unit<Slice<'a>>, value: Value) -> Result<Name, TypesError> {
+    fn name(&mut self, unit: &gimli::Unit<Slice<'a>>, value: Value) -> Result<Name, gimli::Error> {
         let offset = match value {
             Value::Absent | Value::Number(_) | Value::Bytes(..) | Value::UnitEntry(_) | Value::Entry(_) => {
                 return Ok(Name::NONE);
             }
             Value::Str(offset) => offset,
             Value::StrIndex(index) => {
-                let index = gimli::DebugStrOffsetsIndex(usize::try_from(index).map_err(|_| TypesError::Truncated)?);
+                let index = gimli::DebugStrOffsetsIndex(usize::try_from(index).unwrap_or(usize::MAX));
                 self.dwarf.string_offset(unit, index)?.0 as u64
             }
             Value::Text(start) => return Ok(self.append(self.info, u64::from(start))),
@@ -316,6 +329,24 @@ impl<'a> Index<'a> {
         let before = from.iter().take_while(|die| **die < offset).count();
         if from.get(before) == Some(&offset) { start + before as u32 } else { NONE }
     }
+}
+
+/// Entries that only structure a function's body.
+fn is_body(tag: gimli::DwTag) -> bool {
+    matches!(
+        tag,
+        dw::DW_TAG_lexical_block
+            | dw::DW_TAG_inlined_subroutine
+            | dw::DW_TAG_call_site
+            | dw::DW_TAG_call_site_parameter
+            | dw::DW_TAG_GNU_call_site
+            | dw::DW_TAG_GNU_call_site_parameter
+            | dw::DW_TAG_label
+    )
+}
+
+fn is_local(tag: gimli::DwTag) -> bool {
+    matches!(tag, dw::DW_TAG_variable | dw::DW_TAG_formal_parameter)
 }
 
 fn role_of(tag: gimli::DwTag, within: Within) -> Option<Role> {

@@ -1,0 +1,148 @@
+//! How far a switch is, told by relive's system calls alone.
+
+use nix::libc;
+
+/// A part of the switch, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// The image's file is written.
+    Image,
+    /// The agent opens it, and what it opened is compared.
+    Open,
+    /// The memory map and the unwind tables are read.
+    Survey,
+    /// The program is being stopped, and its stacks are copied.
+    Stop,
+    /// The tables are written.
+    Tables,
+    /// The entries are redirected.
+    Entries,
+    /// The word that switches is compared, written, compared.
+    Flip,
+    /// The program is let go. After it the switch begins anew at `Stop` if a thread was in the way.
+    Resume,
+    /// What runs is written down.
+    Adopt,
+    /// The event is written.
+    Event,
+}
+
+/// What a system call does, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// A file is opened for writing.
+    Create(String),
+    /// A file is opened for reading.
+    Open(String),
+    /// Bytes go to a file, these first.
+    Write(Vec<u8>),
+    /// So many bytes go to the program's memory.
+    Poke(u64),
+    /// A request to the agent.
+    Send,
+    /// A thread is started.
+    Clone,
+    /// A thread of the program is let go.
+    Detach,
+    /// This thread ends.
+    ExitThread,
+    /// Anything else.
+    Other,
+}
+
+/// A first-time redirection is this long; words of the tables and the one that switches have 8 bytes.
+const JUMP_LEN: u64 = 5;
+
+pub(crate) const ALL: [Phase; 10] = [
+    Phase::Image,
+    Phase::Open,
+    Phase::Survey,
+    Phase::Stop,
+    Phase::Tables,
+    Phase::Entries,
+    Phase::Flip,
+    Phase::Resume,
+    Phase::Adopt,
+    Phase::Event,
+];
+
+impl Phase {
+    /// The phase that `call` belongs to, made in the phase `before`; `None` before the switch.
+    pub(crate) fn next(before: Option<Phase>, call: &Call) -> Option<Phase> {
+        let Some(phase) = before else {
+            return matches!(call, Call::Create(path) if is_slot(path)).then_some(Phase::Image);
+        };
+        Some(match call {
+            Call::Send if phase == Phase::Image => Phase::Open,
+            Call::Open(path) if path.ends_with("/maps") && phase < Phase::Stop => Phase::Survey,
+            Call::Clone if phase < Phase::Adopt => Phase::Stop,
+            Call::Poke(JUMP_LEN) => Phase::Entries,
+            Call::Poke(_) if phase == Phase::Entries => Phase::Flip,
+            Call::Poke(_) if phase == Phase::Stop => Phase::Tables,
+            Call::Detach => Phase::Resume,
+            Call::Open(path) if path.ends_with("/comm") && phase == Phase::Resume => Phase::Adopt,
+            Call::ExitThread if phase == Phase::Resume => Phase::Adopt,
+            Call::Write(bytes) if bytes.starts_with(b"{\"event\":\"patch\"") => Phase::Event,
+            _ => phase,
+        })
+    }
+}
+
+/// `NNNN.so`, the file of an image.
+fn is_slot(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.strip_suffix(".so").is_some_and(|stem| stem.len() == 4 && stem.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The call that a thread with these registers is about to make. `text` reads relive's memory.
+pub(crate) fn call(registers: &libc::user_regs_struct, text: impl Fn(u64) -> Vec<u8>) -> Call {
+    let number = registers.orig_rax.cast_signed();
+    let path = |addr| {
+        let bytes = text(addr);
+        String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+    };
+    match number {
+        libc::SYS_openat if registers.rdx & libc::O_ACCMODE as u64 != 0 => Call::Create(path(registers.rsi)),
+        libc::SYS_openat => Call::Open(path(registers.rsi)),
+        libc::SYS_write => Call::Write(text(registers.rsi)),
+        libc::SYS_pwrite64 => Call::Poke(registers.rdx),
+        libc::SYS_sendto => Call::Send,
+        libc::SYS_clone | libc::SYS_clone3 => Call::Clone,
+        libc::SYS_ptrace if registers.rdi == u64::from(libc::PTRACE_DETACH) => Call::Detach,
+        libc::SYS_exit => Call::ExitThread,
+        _ => Call::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_with_one_retry_goes_through_the_phases() {
+        let open = |path: &str| Call::Open(path.to_owned());
+        let patch = Call::Write(b"{\"event\":\"patch\",\"id\":1".to_vec());
+        let calls = [
+            (Call::Create("x/rustc.rmeta".to_owned()), None),
+            (Call::Create("x/session/0019.so".to_owned()), Some(Phase::Image)),
+            (Call::Write(b"\x7fELF".to_vec()), Some(Phase::Image)),
+            (Call::Send, Some(Phase::Open)),
+            (open("/proc/7/maps"), Some(Phase::Survey)),
+            (Call::Clone, Some(Phase::Stop)),
+            (Call::Detach, Some(Phase::Resume)),
+            (Call::Clone, Some(Phase::Stop)),
+            (Call::Poke(8), Some(Phase::Tables)),
+            (Call::Poke(5), Some(Phase::Entries)),
+            (Call::Other, Some(Phase::Entries)),
+            (Call::Poke(8), Some(Phase::Flip)),
+            (Call::Detach, Some(Phase::Resume)),
+            (Call::ExitThread, Some(Phase::Adopt)),
+            (patch, Some(Phase::Event)),
+        ];
+        let mut phase = None;
+        for (call, expected) in calls {
+            phase = Phase::next(phase, &call);
+            assert_eq!(phase, expected, "after {call:?}");
+        }
+    }
+}
