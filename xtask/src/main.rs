@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a task's result is its output")]
 
 mod kill_grid;
+mod miniserve;
 mod steps;
 mod tidy;
 
@@ -15,21 +16,22 @@ use std::process::ExitCode;
 /// A task: its name, what it is for, and what it does with the words behind its name. `Err` is what to print.
 type Task = (&'static str, &'static str, fn(&Path, &[String]) -> Result<(), String>);
 
-const TASKS: [Task; 5] = [
+const TASKS: [Task; 6] = [
     ("ci", "what has to pass before anything lands; 40 minutes at most", |root, _| steps::run(root, steps::CI)),
     ("docs", "write docs/refusals from the rules of the judge", |root, _| steps::write_docs(root)),
     ("full", "everything, however long it takes", |root, _| steps::run(root, steps::FULL)),
     ("kill-grid", "kill relive at every system call of a switch; [--from N] [--step K] [--max M]", kill_grid::run),
+    ("miniserve", "edit miniserve while requests go on; [--strict] [--no-first-build]", miniserve::run),
     ("tidy", "the fences: allowed edges, where `unsafe` may be, what files must say", |root, _| tidy::run(root)),
 ];
 
-/// The only task that takes words.
-const TAKES_WORDS: &str = "kill-grid";
+/// The tasks that take words.
+const TAKE_WORDS: [&str; 2] = ["kill-grid", "miniserve"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let (name, rest) = words.split_first().map_or(("", &words[..]), |(name, rest)| (name.as_str(), rest));
-    let task = TASKS.iter().find(|task| task.0 == name && (rest.is_empty() || name == TAKES_WORDS));
+    let task = TASKS.iter().find(|task| task.0 == name && (rest.is_empty() || TAKE_WORDS.contains(&name)));
     let Some((_, _, task)) = task else {
         println!("cargo xtask TASK, where TASK is one of");
         for (name, what, _) in TASKS {

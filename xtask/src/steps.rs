@@ -55,6 +55,8 @@ pub(crate) const CI: &[Step] = &[
 pub(crate) const FULL: &[Step] = &[
     step("ci", 40, Run("cargo xtask ci")),
     step("slow tests", 60, Run("cargo test --locked --release --workspace -- --ignored")),
+    step("kill grid", 40, Run("cargo xtask kill-grid")),
+    step("miniserve", 60, Run("cargo xtask miniserve")),
     step("corpus", 240, Corpus("--jobs 2")),
 ];
 

@@ -50,16 +50,10 @@ struct Counts {
 /// Runs the grid; `Err` if a single point was bad.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     let range = Range::parse(args)?;
-    let target = crate::steps::target_dir(root);
-    let relive = env::var_os("RELIVE").map_or_else(|| target.join("release/cargo-relive"), PathBuf::from);
-    if !relive.exists() {
-        return Err(format!("there is no `{}`: run `cargo build --release`, or set RELIVE", relive.display()));
-    }
-    nix::sys::prctl::set_child_subreaper(true).map_err(|why| format!("cannot become a reaper: {why}"))?;
-    let subject = Subject::write(target.join("xtask/kill-grid"), relive)?;
+    let subject = prepare(root)?;
     control(&subject, usize::MAX)?;
     let mut counts: BTreeMap<Phase, Counts> = BTreeMap::new();
-    let (start, mut points, mut bad) = (Instant::now(), 0, 0);
+    let (start, mut points, mut bad, mut last) = (Instant::now(), 0, 0, None);
     for nth in (range.from..=range.max).step_by(usize::try_from(range.step).unwrap_or(usize::MAX)) {
         let (death, result) = point(&subject, nth);
         points += 1;
@@ -74,13 +68,29 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
             println!("{points} points, {bad} bad, {:.1} s", start.elapsed().as_secs_f64());
             bad += failed(control(&subject, 1));
         }
-        if bad >= ENOUGH || death.is_some_and(|death| death.complete) {
+        last = death.filter(|death| death.complete);
+        if bad >= ENOUGH || last.is_some() {
             break;
         }
     }
     bad += failed(control(&subject, 1));
-    print_table(&counts, points, start.elapsed().as_secs_f64());
+    print_table(&counts);
+    println!("{points} points in {:.1} s", start.elapsed().as_secs_f64());
+    if let Some(last) = last {
+        println!("the last switch was complete after {} stops", last.stops);
+    }
     if bad == 0 { Ok(()) } else { Err(format!("{bad} bad")) }
+}
+
+/// Finds the executable under test and writes the program.
+fn prepare(root: &Path) -> Result<Subject, String> {
+    let target = crate::steps::target_dir(root);
+    let relive = env::var_os("RELIVE").map_or_else(|| target.join("release/cargo-relive"), PathBuf::from);
+    if !relive.exists() {
+        return Err(format!("there is no `{}`: run `cargo build --release`, or set RELIVE", relive.display()));
+    }
+    nix::sys::prctl::set_child_subreaper(true).map_err(|why| format!("cannot become a reaper: {why}"))?;
+    Subject::write(target.join("xtask/kill-grid"), relive)
 }
 
 /// One kill, and what is to be said against what followed.
@@ -136,7 +146,7 @@ fn describe(death: Death) -> String {
     format!("killed in {:?} {side} system call {}, switch {:?}", death.phase, death.call, death.flip)
 }
 
-fn print_table(counts: &BTreeMap<Phase, Counts>, points: u64, seconds: f64) {
+fn print_table(counts: &BTreeMap<Phase, Counts>) {
     let line = |name: &str, counts: Counts| {
         let all = counts.old + counts.new + counts.bad;
         println!("{name:8} {all:>6} {:>6} {:>6} {:>6}", counts.old, counts.new, counts.bad);
@@ -149,7 +159,6 @@ fn print_table(counts: &BTreeMap<Phase, Counts>, points: u64, seconds: f64) {
         sum = Counts { old: sum.old + counts.old, new: sum.new + counts.new, bad: sum.bad + counts.bad };
     }
     line("all", sum);
-    println!("{points} points in {seconds:.1} s");
 }
 
 /// Gives an error of the file system its step and file.

@@ -11,7 +11,7 @@ pub(crate) enum Phase {
     Open,
     /// The memory map and the unwind tables are read.
     Survey,
-    /// The program is being stopped, and its stacks are copied.
+    /// The program is being stopped, and its stacks are copied. Again after it was let go because a thread was in the way.
     Stop,
     /// The tables are written.
     Tables,
@@ -19,7 +19,7 @@ pub(crate) enum Phase {
     Entries,
     /// The word that switches is compared, written, compared.
     Flip,
-    /// The program is let go. After it the switch begins anew at `Stop` if a thread was in the way.
+    /// The program is let go.
     Resume,
     /// What runs is written down.
     Adopt,
@@ -75,15 +75,16 @@ impl Phase {
         Some(match call {
             Call::Send if phase == Phase::Image => Phase::Open,
             Call::Open(path) if path.ends_with("/maps") && phase < Phase::Stop => Phase::Survey,
-            Call::Clone if phase < Phase::Adopt => Phase::Stop,
+            Call::Clone if phase < Phase::Flip => Phase::Stop,
             Call::Poke(JUMP_LEN) => Phase::Entries,
             Call::Poke(_) if phase == Phase::Entries => Phase::Flip,
             Call::Poke(_) if phase == Phase::Stop => Phase::Tables,
-            Call::Detach => Phase::Resume,
+            Call::Detach if phase == Phase::Flip => Phase::Resume,
             Call::Open(path) if path.ends_with("/comm") && phase == Phase::Resume => Phase::Adopt,
             Call::ExitThread if phase == Phase::Resume => Phase::Adopt,
             Call::Write(bytes) if bytes.starts_with(b"{\"event\":\"patch\"") => Phase::Event,
-            _ => phase,
+            Call::Create(_) | Call::Open(_) | Call::Write(_) | Call::Poke(_) | Call::Send => phase,
+            Call::Clone | Call::Detach | Call::ExitThread | Call::Other => phase,
         })
     }
 }
@@ -129,7 +130,8 @@ mod tests {
             (Call::Send, Some(Phase::Open)),
             (open("/proc/7/maps"), Some(Phase::Survey)),
             (Call::Clone, Some(Phase::Stop)),
-            (Call::Detach, Some(Phase::Resume)),
+            (Call::Detach, Some(Phase::Stop)),
+            (Call::ExitThread, Some(Phase::Stop)),
             (Call::Clone, Some(Phase::Stop)),
             (Call::Poke(8), Some(Phase::Tables)),
             (Call::Poke(5), Some(Phase::Entries)),

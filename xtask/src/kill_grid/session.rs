@@ -136,7 +136,9 @@ impl Session<'_> {
         let start = format!("{{\"event\":\"{kind}\"");
         loop {
             let events = fs::read_to_string(self.subject.path("events")).unwrap_or_default();
-            if let Some(event) = events.split_inclusive('\n').find(|line| line.starts_with(&start) && line.ends_with('\n')) {
+            if let Some(event) =
+                events.split_inclusive('\n').find(|line| line.starts_with(&start) && line.ends_with('\n'))
+            {
                 return Ok(event.trim_end().to_owned());
             }
             if Instant::now() > until || reap(self.relive, Duration::ZERO).is_some() {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::context;
 
-const MANIFEST: &str = "[package]\nname = \"kill-grid-program\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";
+const MANIFEST: &str =
+    "[package]\nname = \"kill-grid-program\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";
 const MAIN: &str = include_str!("program/main.rs");
 const MODULES: [&str; 3] = ["one", "two", "three"];
 const FUNCTIONS_PER_MODULE: usize = 8;

@@ -122,7 +122,8 @@ impl Trace {
                 }
                 WaitStatus::Stopped(tid, signal) => (tid, Some(signal)),
                 WaitStatus::PtraceEvent(tid, ..) => (tid, None),
-                _ => continue,
+                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => continue, // a thread
+                WaitStatus::Continued(_) | WaitStatus::StillAlive => continue,
             };
             go_on(ptrace::syscall(tid, signal))?;
         }

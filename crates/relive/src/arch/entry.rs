@@ -140,12 +140,13 @@ fn push_return_address(out: &mut Vec<u8>, address: u64) {
 fn call_as_jump(instruction: &Instruction, place: u64) -> Result<Vec<u8>, String> {
     use iced_x86::Code;
     let mut jump = *instruction;
-    let code = match instruction.code() {
-        Code::Call_rel32_64 => Code::Jmp_rel32_64,
-        Code::Call_rm64 => Code::Jmp_rm64,
-        other => return Err(format!("a call of the form {other:?} cannot be moved")),
-    };
-    jump.set_code(code);
+    if instruction.code() == Code::Call_rel32_64 {
+        jump.set_code(Code::Jmp_rel32_64);
+    } else if instruction.code() == Code::Call_rm64 {
+        jump.set_code(Code::Jmp_rm64);
+    } else {
+        return Err(format!("a call of the form {:?} cannot be moved", instruction.code()));
+    }
     move_one(&jump, place)
 }
 

@@ -116,12 +116,7 @@ impl Snapshot {
         snapshot.read_segments(header)?;
         let sections = header.sections(LE, &*data).map_err(bad("section table"))?;
         if let Some((_, note)) = sections.section_by_name(LE, b".note.gnu.build-id") {
-            snapshot.build_id = note
-                .data(LE, &*data)
-                .map_err(bad("build-id"))?
-                .get(16..)
-                .unwrap_or_default()
-                .to_vec();
+            snapshot.build_id = note.data(LE, &*data).map_err(bad("build-id"))?.get(16..).unwrap_or_default().to_vec();
         }
         snapshot.read_imports(&sections, &data)?;
         snapshot.read_symbols(&sections, &data)?;
@@ -169,7 +164,8 @@ impl Snapshot {
         let string_section = sections.section(table.string_section()).map_err(bad("string table"))?;
         let start = string_section.sh_offset(LE);
         let end = start.saturating_add(string_section.sh_size(LE));
-        self.strings = self.data.slice(start..end).ok_or_else(|| ObjectError("string table: out of the file".into()))?;
+        self.strings =
+            self.data.slice(start..end).ok_or_else(|| ObjectError("string table: out of the file".into()))?;
         self.entries.reserve(table.len());
         self.heads.reserve(table.len());
         let mut file = 0;

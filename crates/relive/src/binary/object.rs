@@ -231,16 +231,17 @@ impl Object {
                 start..start.saturating_add(section.sh_size(LE))
             }
         };
-        let string_bytes = data.slice(strings.clone()).ok_or_else(|| ObjectError("string table: out of the file".into()))?;
+        let string_bytes =
+            data.slice(strings.clone()).ok_or_else(|| ObjectError("string table: out of the file".into()))?;
         let mut sections = read_sections(&table, &data)?;
         let symbols = read_symbols(&symtab, &string_bytes, sections.len())?;
         read_relocations(&table, &data, &mut sections, symbols.len())?;
         let mut defined = vec![Vec::new(); sections.len()];
         for (index, symbol) in symbols.iter().enumerate() {
-            if let Place::In(section, _) = symbol.place {
-                if let Some(list) = defined.get_mut(section.0 as usize) {
-                    list.push(SymbolId(index as u32));
-                }
+            if let Place::In(section, _) = symbol.place
+                && let Some(list) = defined.get_mut(section.0 as usize)
+            {
+                list.push(SymbolId(index as u32));
             }
         }
         let mut object = Object { data, strings, sections, symbols, frames: FrameTable::default(), defined };
@@ -302,7 +303,11 @@ impl Object {
             symbol.place == Place::In(section, offset) && self.is_item(symbol)
         };
         let list = self.defined_in(section);
-        list.iter().filter(begins).find(|id| self.symbol(**id).binding != Binding::Local).or_else(|| list.iter().find(begins)).copied()
+        list.iter()
+            .filter(begins)
+            .find(|id| self.symbol(**id).binding != Binding::Local)
+            .or_else(|| list.iter().find(begins))
+            .copied()
     }
 
     /// Whether a symbol names an item of the program: not a section, file, or private label.
@@ -327,7 +332,10 @@ impl Object {
     }
 }
 
-fn read_sections(table: &object::read::elf::SectionTable<'_, Header>, data: &Bytes) -> Result<Vec<Section>, ObjectError> {
+fn read_sections(
+    table: &object::read::elf::SectionTable<'_, Header>,
+    data: &Bytes,
+) -> Result<Vec<Section>, ObjectError> {
     let mut out = Vec::with_capacity(table.len());
     for section in table.iter() {
         let name = table.section_name(LE, section).map_err(bad("section name"))?;
@@ -409,7 +417,8 @@ fn read_symbols(
     let mut out = Vec::with_capacity(table.len().max(1));
     for (index, symbol) in table.enumerate() {
         let start = symbol.st_name.get(LE);
-        let rest = strings.get(start as usize..).ok_or_else(|| ObjectError(format!("symbol {} has no name", index.0)))?;
+        let rest =
+            strings.get(start as usize..).ok_or_else(|| ObjectError(format!("symbol {} has no name", index.0)))?;
         let len = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
         let name = std::str::from_utf8(&rest[..len])
             .map_err(|_| ObjectError(format!("the name of symbol {} is not UTF-8", index.0)))?;

@@ -175,7 +175,7 @@ pub(crate) fn rewritten(args: &[OsString], rewrite: &Rewrite<'_>) -> Vec<OsStrin
         let Some(value) = inline.or_else(|| rest.next().cloned()) else { continue };
         let value = match flag.as_str() {
             "--out-dir" => rewrite.out_dir.into(),
-            "--extern" => replaced_extern(&value, rewrite),
+            "--extern" => replaced_extern(&value, rewrite.ours),
             _ => json_kinds(&value, rewrite.colour),
         };
         out.extend([flag.into(), value]);
@@ -187,15 +187,41 @@ pub(crate) fn rewritten(args: &[OsString], rewrite: &Rewrite<'_>) -> Vec<OsStrin
     out
 }
 
+/// cargo's `args` for a crate that is called as `name` says, and whose libraries are where `library` says.
+pub(crate) fn named(
+    args: &[OsString],
+    name: &Arguments,
+    library: &dyn Fn(&Path) -> Option<PathBuf>,
+) -> Vec<OsString> {
+    let mut out: Vec<OsString> = Vec::with_capacity(args.len());
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let (flag, inline) = split_flag(arg);
+        if !matches!(flag.as_str(), "-C" | "--codegen" | "--extern") {
+            out.push(arg.clone());
+            continue;
+        }
+        let Some(value) = inline.or_else(|| rest.next().cloned()) else { continue };
+        let value = match (flag.as_str(), split_at_byte(&value, b'=').0.to_str()) {
+            ("--extern", _) => replaced_extern(&value, library),
+            (_, Some("metadata")) => format!("metadata={}", name.metadata).into(),
+            (_, Some("extra-filename")) => format!("extra-filename={}", name.extra_filename).into(),
+            _ => value,
+        };
+        out.extend([flag.into(), value]);
+    }
+    out
+}
+
 fn json_kinds(value: &OsStr, colour: bool) -> OsString {
     let text = value.to_string_lossy();
     let kinds = text.split(',').filter(|kind| colour || *kind != "diagnostic-rendered-ansi");
     kinds.collect::<Vec<_>>().join(",").into()
 }
 
-fn replaced_extern(value: &OsStr, rewrite: &Rewrite<'_>) -> OsString {
+fn replaced_extern(value: &OsStr, library: &dyn Fn(&Path) -> Option<PathBuf>) -> OsString {
     let (head, path) = split_at_byte(value, b'=');
-    match path.and_then(|path| (rewrite.ours)(Path::new(path))) {
+    match path.and_then(|path| library(Path::new(path))) {
         Some(path) => {
             let mut out = head.to_owned();
             out.push("=");
@@ -287,6 +313,18 @@ mod tests {
         assert_eq!(found.externs, [("engine".to_owned(), PathBuf::from("/t/deps/libengine-27da.rlib"))]);
         assert_eq!(found.output(Path::new("/t/deps")), Path::new("/t/deps/app-2dd1"));
         assert_eq!(found.linker_or_default(), Path::new("/usr/bin/clang"));
+    }
+
+    #[test]
+    fn a_crate_is_called_as_before() {
+        let library = |path: &Path| (path == Path::new("/t/deps/libengine-27da.rlib")).then(|| "/t/deps/e.rlib".into());
+        let old = Arguments { metadata: "aa".to_owned(), extra_filename: "-bb".to_owned(), ..Arguments::default() };
+        let out = named(&os(BIN), &old, &library);
+        let again = Arguments::parse(&out, false);
+        assert_eq!((again.key().as_str(), again.metadata.as_str()), ("app-bb", "aa"));
+        assert_eq!(again.externs, [("engine".to_owned(), PathBuf::from("/t/deps/e.rlib"))]);
+        let before = Arguments::parse(&os(BIN), false);
+        assert_eq!((again.out_dir, again.incremental), (before.out_dir, before.incremental));
     }
 
     #[test]

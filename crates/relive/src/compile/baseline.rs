@@ -11,9 +11,12 @@ use super::cargo::CargoRun;
 use super::config::{self, Configured};
 use super::outputs::{self, Known, Records};
 use super::project::Project;
-use super::{BuildSettings, FirstBuildError, Launch, ObjectFile, as_rlib, cargo, cargo_inputs, mirror, objects};
+use super::foreign::Foreign;
+use super::{
+    BuildSettings, FirstBuildError, Launch, ObjectFile, as_rlib, cargo, cargo_inputs, mirror, objects, times,
+};
 use crate::Error;
-use crate::change::Inputs;
+use crate::change::{Change, Inputs};
 
 /// A crate that the program is linked from and that relive can compile again.
 #[derive(Debug)]
@@ -38,8 +41,6 @@ pub struct Unit {
     pub(crate) known: Known,
     /// When the compilation began whose objects are the newest.
     pub(crate) built: SystemTime,
-    /// Whether its newest library is in its own folder only, and cargo has an older one.
-    pub(crate) replayed: bool,
 }
 
 /// The program as it was built and is about to run.
@@ -72,6 +73,14 @@ pub struct Baseline {
     pub(crate) dirty: BTreeSet<usize>,
     /// The order to compile in, if a cargo run changed it.
     pub(crate) order: Vec<usize>,
+    /// What else the running program is linked from.
+    pub(crate) foreign: Foreign,
+    /// What of that the newest build has another one of.
+    pub(crate) uncaptured: Vec<String>,
+    /// The lock file's contents in the newest build.
+    pub(crate) lock_text: Option<Vec<u8>>,
+    /// Whether a change that only cargo understands has not been built yet.
+    pub(crate) cargo_due: bool,
     _lock: File,
 }
 
@@ -91,12 +100,16 @@ pub fn first_build(settings: &BuildSettings, say: &mut dyn FnMut(String)) -> Res
         order: (0..parts.units.len()).collect(),
         units: parts.units,
         exe: parts.exe,
-        run_exe: run_exe(&run.launch),
+        run_exe: run.launch.program(),
         launch: run.launch,
         link_args: parts.link_args,
         rlibs: parts.rlibs,
         sysroot: parts.sysroot,
         manifests: parts.manifests,
+        foreign: parts.foreign,
+        uncaptured: Vec::new(),
+        lock_text: fs::read(&project.lock_file).ok(),
+        cargo_due: false,
         target_dir: project.target_dir.clone(),
         relive_dir: project.relive_dir.clone(),
         settings: settings.clone(),
@@ -113,8 +126,13 @@ impl Baseline {
         Inputs {
             units: self.units.iter().map(|unit| unit.inputs.clone()).collect(),
             cargo: self.manifests.clone(),
-            lock: fs::read(&self.project.lock_file).ok().map(|text| (self.project.lock_file.clone(), text)),
+            lock: self.lock_text.clone().map(|text| (self.project.lock_file.clone(), text)),
         }
+    }
+
+    /// Whether `change` is one that only cargo can build, or comes after one that cargo could not.
+    pub fn needs_cargo(&self, change: &Change) -> bool {
+        self.cargo_due || !change.manifests.is_empty()
     }
 
     /// Inputs that were written after the compilation of their unit began: changes that no watcher has seen.
@@ -146,17 +164,20 @@ pub(crate) fn build_recorded(
     configured: &Configured,
     say: &mut dyn FnMut(String),
 ) -> Result<(CargoRun, Records), FirstBuildError> {
+    times::forget(&project.relive_dir);
     mirror::reset(&Records::load(&project.relive_dir))?;
     let run = cargo::run(settings, project, configured, say)?;
     let records = Records::load(&project.relive_dir);
-    let missing = outputs::missing(&run.artifacts, &records, project);
+    let missing = outputs::missing(&run, &records);
     if missing.is_empty() {
         return Ok((run, records));
     }
+    times::note(&project.relive_dir, &run.artifacts)?;
     missing.into_iter().try_for_each(outputs::force)?;
-    let run = cargo::run(settings, project, configured, say)?;
-    let records = Records::load(&project.relive_dir);
-    match outputs::missing(&run.artifacts, &records, project).first() {
+    let run = cargo::run(settings, project, configured, say);
+    times::forget(&project.relive_dir);
+    let (run, records) = (run?, Records::load(&project.relive_dir));
+    match outputs::missing(&run, &records).first() {
         Some(artifact) => Err(outputs::unrecorded(artifact).into()),
         None => Ok((run, records)),
     }
@@ -170,12 +191,13 @@ pub(crate) struct Parts {
     pub(crate) rlibs: Vec<PathBuf>,
     pub(crate) sysroot: PathBuf,
     pub(crate) manifests: Vec<PathBuf>,
+    pub(crate) foreign: Foreign,
 }
 
 impl Parts {
     /// Puts the program together from the records.
     pub(crate) fn assemble(run: &CargoRun, records: &Records, project: &Project) -> Result<Parts, Error> {
-        let started = run_exe(&run.launch);
+        let started = run.launch.program();
         let unknown = || Error::file(&started, "find the build of", "cargo started another file than it built");
         let root = records.of(&started).filter(|known| known.parsed.role() == Role::Bin).ok_or_else(unknown)?;
         let objects = root.record.objects.as_ref().ok_or_else(unknown)?;
@@ -189,7 +211,7 @@ impl Parts {
         for path in on_line {
             match records.of(&path).or_else(|| records.named(&path)) {
                 Some(known) => linked.push(known),
-                None => rlibs.push(path),
+                None => rlibs.extend(kept_rlib(path, root)),
             }
         }
         let sysroot = sysroot(root, &rlibs)?;
@@ -197,12 +219,19 @@ impl Parts {
         Ok(Parts {
             units,
             exe: root.folder.join("exe"),
+            foreign: Foreign::read(&link_args, &cwd, &linked, &rlibs)?,
             link_args,
             rlibs,
             sysroot,
-            manifests: cargo_inputs::find(run, records, project),
+            manifests: cargo_inputs::find(run, records, project, &linked),
         })
     }
+}
+
+/// The library at `path`, or the one it is a copy of: rustc links copies of some and removes them.
+fn kept_rlib(path: PathBuf, root: &Known) -> Option<PathBuf> {
+    let original = Path::new(&root.record.output.0).with_file_name(path.file_name()?);
+    [path, original].into_iter().find(|path| path.is_file())
 }
 
 /// The units of `linked`, dependencies first; the first one is the executable.
@@ -251,7 +280,6 @@ fn unit(known: &Known, deps: Vec<usize>) -> Result<Unit, Error> {
         objects: objects::list(&known.folder.join(name))?,
         built: SystemTime::UNIX_EPOCH + since,
         known: known.clone(),
-        replayed: false,
     })
 }
 
@@ -266,11 +294,6 @@ fn sysroot(root: &Known, rlibs: &[PathBuf]) -> Result<PathBuf, Error> {
     let output = output.map_err(|why| failed(why.to_string()))?;
     let text = String::from_utf8(output.stdout).map_err(|why| failed(why.to_string()))?;
     Ok(PathBuf::from(text.trim_end()))
-}
-
-/// The started file, absolute.
-fn run_exe(launch: &Launch) -> PathBuf {
-    launch.cwd.join(launch.argv.first().cloned().unwrap_or_default())
 }
 
 /// Removes what no session can use: stale folders, objects of replays in earlier sessions and of builds cut off.

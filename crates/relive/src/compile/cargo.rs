@@ -35,6 +35,13 @@ pub(crate) struct Artifact {
     pub(crate) filenames: Vec<PathBuf>,
 }
 
+impl Artifact {
+    /// Whether its sources lie where the user keeps them, and not in a registry or a checkout of cargo's.
+    pub(crate) fn is_local(&self) -> bool {
+        self.package_id.contains("path+file:")
+    }
+}
+
 /// Which target of its package an artifact is.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Target {
@@ -97,7 +104,9 @@ fn command(
     let mut cargo = Command::new(&settings.cargo);
     let wrapper = project::wrapper_path(&project.relive_dir);
     cargo.arg("run").args(&settings.cargo_run_args).arg("--message-format=json-render-diagnostics");
-    cargo.arg("--config").arg(format!("build.rustc-workspace-wrapper={}", toml_string(&wrapper)?));
+    for key in ["rustc-wrapper", "rustc-workspace-wrapper"] {
+        cargo.arg("--config").arg(format!("build.{key}={}", toml_string(&wrapper)?));
+    }
     if settings.colour && !settings.cargo_run_args.iter().any(|arg| arg.to_string_lossy().starts_with("--color")) {
         cargo.args(["--color", "always"]);
     }
@@ -113,15 +122,19 @@ fn command(
         cargo.envs(project.triples.iter().map(|triple| (runner_key(triple), &runner)));
     }
     cargo.arg("--").args(&settings.program_args).current_dir(&settings.cwd);
-    // The variable is stronger than `--config`; ours calls the user's.
-    cargo.env_remove("RUSTC_WORKSPACE_WRAPPER");
-    if let Some(wrapper) = &configured.wrapper {
-        cargo.env(roles::USER_WRAPPER, wrapper);
+    // The variables are stronger than `--config`; ours calls the user's.
+    for key in WRAPPER_KEYS {
+        cargo.env_remove(key);
     }
+    let users = [(roles::USER_WRAPPER, &configured.wrapper), (roles::USER_WORKSPACE_WRAPPER, &configured.workspace_wrapper)];
+    cargo.envs(users.into_iter().filter_map(|(key, wrapper)| Some((key, wrapper.as_ref()?))));
     cargo.env(roles::ROLE, roles::FOR_CARGO).env(roles::DIR, &project.relive_dir).env(roles::LAUNCH, launch);
     cargo.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(cargo)
 }
+
+/// cargo's variables for wrappers, which `--config` does not outdo.
+const WRAPPER_KEYS: [&str; 2] = ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"];
 
 fn runner_key(triple: &str) -> String {
     format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace(['-', '.'], "_"))
@@ -171,7 +184,7 @@ fn forward<R: Read + Send + 'static>(stream: Option<R>, sender: Sender<Line>, wr
 /// The launch as it would be without relive: our keys gone, the user's own values of the keys we used back.
 fn restore(launch: LaunchRecord, project: &Project) -> Launch {
     let mut ours: Vec<OsString> = project.triples.iter().map(|triple| runner_key(triple).into()).collect();
-    ours.push("RUSTC_WORKSPACE_WRAPPER".into());
+    ours.extend(WRAPPER_KEYS.map(OsString::from));
     let stays = |key: &OsString| !key.to_string_lossy().starts_with("RELIVE_") && !ours.contains(key);
     let env = launch.env.into_iter().map(|(key, value)| (key.0, value.0)).filter(|(key, _)| stays(key));
     let mut env: Vec<(OsString, OsString)> = env.collect();

@@ -1,5 +1,5 @@
-//! The files whose change only cargo can follow: manifests, and what build scripts, proc macros and path dependencies
-//! outside the workspace are made from. Takes cargo's messages and the records, gives the files that exist.
+//! The files whose change only cargo can follow: manifests, and what build scripts, proc macros and the libraries they use
+//! are made from. Takes cargo's messages and the records, gives the files that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,21 +8,26 @@ use std::path::{Path, PathBuf};
 use super::arguments::Role;
 use super::cargo::{Artifact, CargoRun, Script};
 use super::dep_info;
-use super::outputs::Records;
+use super::outputs::{Known, Records};
 use super::project::Project;
 
-/// All of them.
-pub(crate) fn find(run: &CargoRun, records: &Records, project: &Project) -> Vec<PathBuf> {
+/// All of them, for a program that is linked from the crates `linked`.
+pub(crate) fn find(run: &CargoRun, records: &Records, project: &Project, linked: &[&Known]) -> Vec<PathBuf> {
+    let known: Vec<&Known> =
+        run.artifacts.iter().filter_map(|artifact| artifact.filenames.iter().find_map(|file| records.of(file))).collect();
+    let at_build_time = at_build_time(&known, records);
+    let only_cargo = |known: &Known| {
+        let is = |other: &&Known| other.folder == known.folder;
+        at_build_time.iter().any(is) || !linked.iter().any(is)
+    };
     let mut all: BTreeSet<PathBuf> = project.manifests.iter().cloned().collect();
-    for artifact in &run.artifacts {
-        match artifact.filenames.iter().find_map(|file| records.of(file)) {
-            Some(known) if known.parsed.role() == Role::Other => {
-                all.extend(known.record.inputs.iter().map(|path| PathBuf::from(&path.0)));
-            }
-            // A unit's own files are followed by rustc alone.
-            Some(_) => {}
-            None if artifact.package_id.starts_with("path+") => all.extend(beside(artifact)),
-            None => {}
+    for known in known.iter().filter(|known| only_cargo(known)) {
+        all.extend(known.record.inputs.iter().map(|path| PathBuf::from(&path.0)));
+    }
+    for artifact in run.artifacts.iter().filter(|artifact| artifact.is_local()) {
+        all.insert(artifact.manifest_path.clone());
+        if !artifact.filenames.iter().any(|file| records.of(file).is_some()) {
+            all.extend(beside(artifact));
         }
     }
     for script in &run.scripts {
@@ -34,9 +39,25 @@ pub(crate) fn find(run: &CargoRun, records: &Records, project: &Project) -> Vec<
     all.into_iter().filter(|path| path.is_file()).collect()
 }
 
+/// The crates among `known` that build scripts and proc macros run, and all that these use: an edit of one can change
+/// what others are made from, whether the program is linked with it or not.
+fn at_build_time<'a>(known: &[&'a Known], records: &'a Records) -> Vec<&'a Known> {
+    let mut found: Vec<&Known> = Vec::new();
+    let mut open: Vec<&Known> = known.iter().copied().filter(|known| known.parsed.role() == Role::Other).collect();
+    while let Some(known) = open.pop() {
+        if found.iter().any(|other| other.folder == known.folder) {
+            continue;
+        }
+        let cwd = Path::new(&known.record.cwd.0);
+        open.extend(known.parsed.externs.iter().filter_map(|(_, path)| records.of(&cwd.join(path))));
+        found.push(known);
+    }
+    found
+}
+
 /// The inputs of a library that cargo built without relive, from the dep-info beside it, and its manifest.
 fn beside(artifact: &Artifact) -> Vec<PathBuf> {
-    let mut found = vec![artifact.manifest_path.clone()];
+    let mut found = Vec::new();
     let Some(package) = artifact.manifest_path.parent() else { return found };
     for file in &artifact.filenames {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();

@@ -1,6 +1,6 @@
 //! The few keys of cargo's configuration that relive must know to stand in for: takes the folder cargo runs in, finds the
-//! files cargo would read, gives the user's rustc workspace wrapper, build target and runners. Everything else is
-//! cargo's business; a file that cannot be read or understood is left for cargo to complain about.
+//! files cargo would read, gives the user's rustc wrappers, build target and runners. Everything else is cargo's business;
+//! a file that cannot be read or understood is left for cargo to complain about.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,9 +11,7 @@ use toml::{Table, Value};
 
 /// The configuration files that cargo reads when it runs in `cwd`, the strongest first.
 pub(crate) fn files(cwd: &Path) -> Vec<PathBuf> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
-    let folders = cwd.ancestors().map(|folder| folder.join(".cargo")).chain(home);
+    let folders = cwd.ancestors().map(|folder| folder.join(".cargo")).chain(cargo_home());
     let mut found: Vec<PathBuf> = Vec::new();
     for folder in folders {
         // Cargo prefers the name without an ending when both exist.
@@ -23,11 +21,19 @@ pub(crate) fn files(cwd: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Where cargo keeps its registries and checkouts.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    home.or_else(|| env::home_dir().map(|home| home.join(".cargo")))
+}
+
 /// What the user configured.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Configured {
-    /// `RUSTC_WORKSPACE_WRAPPER` or `build.rustc-workspace-wrapper`.
+    /// `RUSTC_WRAPPER` or `build.rustc-wrapper`.
     pub(crate) wrapper: Option<OsString>,
+    /// `RUSTC_WORKSPACE_WRAPPER` or `build.rustc-workspace-wrapper`.
+    pub(crate) workspace_wrapper: Option<OsString>,
     /// `build.target`, if it is one name.
     pub(crate) target: Option<String>,
     /// Whether some target has a runner.
@@ -37,8 +43,9 @@ pub(crate) struct Configured {
 /// Reads environment and files as cargo would for a run in `cwd`.
 pub(crate) fn read(cwd: &Path) -> Configured {
     let mut found = Configured::default();
-    let keys = ["RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER"];
-    found.wrapper = keys.iter().find_map(env::var_os).filter(|value| !value.is_empty());
+    let first = |keys: [&str; 2]| keys.iter().find_map(env::var_os);
+    found.wrapper = first(["RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"]);
+    found.workspace_wrapper = first(["RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER"]);
     found.runner = env::vars_os()
         .any(|(key, _)| key.to_str().is_some_and(|key| key.starts_with("CARGO_TARGET_") && key.ends_with("_RUNNER")));
     for file in files(cwd) {
@@ -46,14 +53,21 @@ pub(crate) fn read(cwd: &Path) -> Configured {
         let Some(table) = table else { continue };
         found.add(&table, &file);
     }
+    // An empty name is how a stronger place takes back what a weaker one says.
+    for wrapper in [&mut found.wrapper, &mut found.workspace_wrapper] {
+        *wrapper = wrapper.take().filter(|name| !name.is_empty());
+    }
     found
 }
 
 impl Configured {
     fn add(&mut self, table: &Table, file: &Path) {
         let build = |key: &str| table.get("build").and_then(|build| build.get(key)).and_then(Value::as_str);
-        if let (None, Some(wrapper)) = (&self.wrapper, build("rustc-workspace-wrapper")) {
+        if let (None, Some(wrapper)) = (&self.wrapper, build("rustc-wrapper")) {
             self.wrapper = Some(program(wrapper, file));
+        }
+        if let (None, Some(wrapper)) = (&self.workspace_wrapper, build("rustc-workspace-wrapper")) {
+            self.workspace_wrapper = Some(program(wrapper, file));
         }
         if let (None, Some(target)) = (&self.target, build("target")) {
             self.target = Some(target.to_owned());
@@ -78,12 +92,13 @@ mod tests {
     #[test]
     fn wrapper_target_and_runner_are_found() {
         let text =
-            "[build]\nrustc-workspace-wrapper = \"tools/w\"\ntarget = \"x\"\n[target.'cfg(unix)']\nrunner = [\"r\"]\n";
+            "[build]\nrustc-workspace-wrapper = \"tools/w\"\nrustc-wrapper = \"sccache\"\ntarget = \"x\"\n[target.'cfg(unix)']\nrunner = [\"r\"]\n";
         let mut found = Configured::default();
         found.add(&text.parse().expect("parses"), Path::new("/p/.cargo/config.toml"));
         let weaker = "[build]\nrustc-workspace-wrapper = \"other\"\n";
         found.add(&weaker.parse().expect("parses"), Path::new("/.cargo/config.toml"));
-        assert_eq!(found.wrapper, Some("/p/tools/w".into()));
+        assert_eq!(found.workspace_wrapper, Some("/p/tools/w".into()));
+        assert_eq!(found.wrapper, Some("sccache".into()));
         assert_eq!((found.target.as_deref(), found.runner), (Some("x"), true));
         assert_eq!(program("sccache", Path::new("/p/.cargo/config.toml")), "sccache");
     }

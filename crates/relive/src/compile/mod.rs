@@ -1,9 +1,9 @@
 //! Stage 2, a `Change` to a `Build`: the first build remembered, its rustc commands replayed, the objects kept.
 //!
-//! The first build is the user's own `cargo run` with relive as rustc's workspace wrapper, as the linker of executables
-//! and as the runner. It leaves a record and hard links of the objects per crate below `target/relive/`, so the next
-//! session needs no build. A rebuild runs rustc alone, with its outputs beside cargo's, never over them. What changed in
-//! an object is not looked at here.
+//! The first build is the user's own `cargo run` with relive as rustc's wrapper, as the linker of executables and as the
+//! runner. It leaves a record and hard links of the objects below `target/relive/` for each crate whose sources are the
+//! user's, so the next session needs no build. A rebuild runs rustc alone, with its outputs beside cargo's, never over
+//! them. What changed in an object is not looked at here.
 
 mod arguments;
 mod baseline;
@@ -12,6 +12,8 @@ mod cargo_inputs;
 mod config;
 mod dep_info;
 mod diagnostics;
+mod foreign;
+mod identity;
 mod link_line;
 mod mirror;
 mod objects;
@@ -21,6 +23,8 @@ mod rebuild;
 mod record;
 mod replay;
 pub mod roles;
+mod times;
+mod wrapped;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -76,11 +80,22 @@ pub struct Launch {
     pub cwd: PathBuf,
 }
 
+impl Launch {
+    /// The started file, absolute.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.cwd.join(self.argv.first().cloned().unwrap_or_default())
+    }
+}
+
 /// New objects for a change.
 #[derive(Debug)]
 pub struct Build {
     /// The crates that were compiled, dependencies first.
     pub units: Vec<RebuiltUnit>,
+    /// What this build is linked from and relive does not compile, as far as the running program has another one of it:
+    /// names of crates, of native libraries, or `native code of CRATE`. While there is any, nothing of the build can run
+    /// in the program.
+    pub uncaptured: Vec<String>,
     /// rustc's warnings, as it renders them.
     pub rendered: Vec<String>,
     /// Wall time of rustc (or of cargo).

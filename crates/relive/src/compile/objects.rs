@@ -9,12 +9,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use object::read::ReadCache;
 use object::read::archive::ArchiveFile;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::arguments::Arguments;
 use super::record::{self, Raw};
@@ -22,6 +24,8 @@ use crate::Error;
 
 /// Name of the kept rlib in an objects folder, for the members that are not kept as files.
 const RLIB: &str = "lib.rlib";
+/// Name of the metadata in an rlib.
+const METADATA: &str = "lib.rmeta";
 /// Name of the kept link line in an objects folder.
 const LINK: &str = "link.json";
 
@@ -104,6 +108,27 @@ pub(crate) fn next_folder(unit: &Path) -> PathBuf {
     let taken = fs::read_dir(unit).into_iter().flatten().flatten();
     let last = taken.filter_map(|entry| number(&entry.file_name())).max().unwrap_or(0);
     unit.join(format!("objects-{}", last.saturating_add(1)))
+}
+
+/// A hash of what `rlib` holds beside rustc's own objects and metadata: native code that was bundled into it. `None` if
+/// there is nothing else.
+pub(crate) fn native_members(rlib: &Path) -> Result<Option<u64>, Error> {
+    let bad = |why: object::Error| Error::file(rlib, "read archive", why);
+    let file = File::open(rlib).map_err(|why| Error::file(rlib, "open", why))?;
+    let cache = ReadCache::new(file);
+    let archive = ArchiveFile::parse(&cache).map_err(bad)?;
+    let mut content = None;
+    for member in archive.members() {
+        let member = member.map_err(bad)?;
+        if !is_object(OsStr::from_bytes(member.name())) && member.name() != METADATA.as_bytes() {
+            let mut hash = Xxh3::new();
+            hash.update(&u64::to_le_bytes(content.unwrap_or(0)));
+            hash.update(member.name());
+            hash.update(member.data(&cache).map_err(bad)?);
+            content = Some(hash.digest());
+        }
+    }
+    Ok(content)
 }
 
 struct Member {

@@ -1,13 +1,13 @@
 //! Which records describe what cargo has now: takes cargo's messages and the records on disk, gives the record of each
 //! artifact, and says which artifacts have none and which files must go so that cargo makes those alone again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::arguments::{Arguments, Role};
-use super::cargo::Artifact;
-use super::project::Project;
+use super::cargo::{Artifact, CargoRun};
 use super::record::{self, Identity, Record};
 use super::{as_rlib, objects};
 use crate::Error;
@@ -95,14 +95,25 @@ fn holds(known: &Known) -> bool {
     record.version == record::VERSION && same && objects && exe
 }
 
-/// The artifacts of workspace members that a session needs and that have no record.
-pub(crate) fn missing<'a>(artifacts: &'a [Artifact], records: &Records, project: &Project) -> Vec<&'a Artifact> {
+/// The artifacts of the user's own crates that a session needs and that have no record. Libraries that only build
+/// scripts and proc macros use are not needed, as soon as the program's link line is known to say which these are.
+pub(crate) fn missing<'a>(run: &'a CargoRun, records: &Records) -> Vec<&'a Artifact> {
+    let root = records.of(&run.launch.program());
+    let objects = root.and_then(|root| Some(root.folder.join(&root.record.objects.as_ref()?.0)));
+    let line = objects.and_then(|folder| objects::link_line(&folder).ok());
+    let linked: Option<HashSet<OsString>> = line.map(|line| {
+        let stems = line.args.iter().filter_map(|arg| Path::new(&arg.0).file_stem());
+        stems.map(OsStr::to_owned).collect()
+    });
     let needed = |artifact: &&Artifact| {
-        let patchable = |kind: &String| matches!(kind.as_str(), "bin" | "example" | "lib" | "rlib");
-        project.members.contains(&artifact.package_id) && artifact.target.kind.iter().any(patchable)
+        let of = |kinds: &[&str]| artifact.target.kind.iter().any(|kind| kinds.contains(&kind.as_str()));
+        let on_line = |linked: &HashSet<OsString>| {
+            artifact.filenames.iter().filter_map(|file| file.file_stem()).any(|stem| linked.contains(stem))
+        };
+        of(&["bin", "example", "proc-macro"]) || (of(&["lib", "rlib"]) && linked.as_ref().is_none_or(on_line))
     };
     let unknown = |artifact: &&Artifact| !artifact.filenames.iter().any(|file| records.of(file).is_some());
-    artifacts.iter().filter(needed).filter(unknown).collect()
+    run.artifacts.iter().filter(|artifact| artifact.is_local()).filter(needed).filter(unknown).collect()
 }
 
 /// Removes the files of `artifact` that cargo looks at to see whether it is up to date.

@@ -18,8 +18,6 @@ use crate::Error;
 pub(crate) struct Project {
     pub(crate) target_dir: PathBuf,
     pub(crate) relive_dir: PathBuf,
-    /// Package ids of the workspace's members.
-    pub(crate) members: Vec<String>,
     /// Manifests, lock file, toolchain file and cargo's configuration: what only cargo understands.
     pub(crate) manifests: Vec<PathBuf>,
     pub(crate) lock_file: PathBuf,
@@ -30,7 +28,6 @@ pub(crate) struct Project {
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
-    workspace_members: Vec<String>,
     target_directory: PathBuf,
     workspace_root: PathBuf,
 }
@@ -66,7 +63,6 @@ impl Project {
         Ok(Project {
             relive_dir: target_dir.join("relive"),
             target_dir,
-            members: metadata.workspace_members,
             lock_file: root.join("Cargo.lock"),
             manifests,
             triples,

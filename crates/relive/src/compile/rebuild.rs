@@ -2,9 +2,11 @@
 //! cancelled stays on the list, so that a build always stands for everything on disk.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use super::baseline::{Baseline, Parts, Unit, build_recorded};
+use super::identity::{self, Place};
 use super::replay::{self, Replayed};
 use super::{Build, FirstBuildError, FirstError, ObjectFile, Rebuilt, RebuiltUnit};
 use crate::Error;
@@ -17,7 +19,8 @@ pub fn rebuild(
     cancelled: &mut dyn FnMut() -> bool,
 ) -> Result<Rebuilt, Error> {
     baseline.dirty.extend(change.units.iter().copied());
-    let mut build = Build { units: Vec::new(), rendered: Vec::new(), compile: Duration::ZERO };
+    let uncaptured = baseline.uncaptured.clone();
+    let mut build = Build { units: Vec::new(), uncaptured, rendered: Vec::new(), compile: Duration::ZERO };
     for index in affected(baseline) {
         match replay::replay(baseline, index, cancelled)? {
             Replayed::Cancelled => return Ok(Rebuilt::Cancelled),
@@ -31,7 +34,6 @@ pub fn rebuild(
                 build.units.push(RebuiltUnit { unit: index, objects: new.objects });
                 if let Some(unit) = baseline.units.get_mut(index) {
                     (unit.inputs, unit.built) = (new.inputs, new.started);
-                    unit.replayed = unit.is_lib;
                 }
             }
         }
@@ -40,8 +42,8 @@ pub fn rebuild(
     Ok(Rebuilt::Built(build))
 }
 
-/// Lets cargo build everything once, for changes that only cargo understands; the crates it compiled are the build. What
-/// cargo says goes to `say`.
+/// Lets cargo build everything once, for changes that only cargo understands; the crates it compiled are the build, under
+/// the names they have in the running program. What cargo says goes to `say`.
 pub fn rebuild_with_cargo(baseline: &mut Baseline, say: &mut dyn FnMut(String)) -> Result<Rebuilt, Error> {
     let clock = Instant::now();
     let mut said = Vec::new();
@@ -49,25 +51,42 @@ pub fn rebuild_with_cargo(baseline: &mut Baseline, say: &mut dyn FnMut(String)) 
         said.push(line.clone());
         say(line);
     };
+    baseline.cargo_due = true;
     let built = build_recorded(&baseline.settings, &baseline.project, &baseline.configured, &mut hear);
+    baseline.lock_text = fs::read(&baseline.project.lock_file).ok();
     let (run, records) = match built {
         Ok(built) => built,
         Err(FirstBuildError::Own(error)) => return Err(error),
-        Err(FirstBuildError::CargoFailed(_)) => {
-            let message = said.iter().find(|line| line.contains("error")).cloned();
-            let message = message.unwrap_or_else(|| "cargo failed".to_owned());
-            return Ok(Rebuilt::CompileError {
-                rendered: Vec::new(),
-                first: FirstError { message, file: None, line: None },
-            });
-        }
+        Err(FirstBuildError::CargoFailed(_)) => return Ok(failed(&said)),
     };
-    let compile = clock.elapsed();
     let parts = Parts::assemble(&run, &records, &baseline.project)?;
+    let compile = clock.elapsed();
+    baseline.uncaptured = baseline.foreign.changed(&parts.foreign);
     (baseline.rlibs, baseline.link_args, baseline.manifests) = (parts.rlibs, parts.link_args, parts.manifests);
-    let units = adopt(baseline, parts.units);
     baseline.dirty.clear();
-    Ok(Rebuilt::Built(Build { units, rendered: Vec::new(), compile }))
+    let units = adopt(baseline, parts.units);
+    baseline.cargo_due = false;
+    match rebuild(baseline, &Change::default(), &mut || false)? {
+        Rebuilt::Built(mut build) => {
+            let newest = |unit: &RebuiltUnit| !build.units.iter().any(|again| again.unit == unit.unit);
+            let units: Vec<RebuiltUnit> = units.into_iter().filter(newest).collect();
+            build.units.extend(units);
+            build.compile += compile;
+            Ok(Rebuilt::Built(build))
+        }
+        other => {
+            // What cargo built is not handed out, so it is still due.
+            baseline.dirty.extend(units.iter().map(|unit| unit.unit));
+            Ok(other)
+        }
+    }
+}
+
+/// cargo's own errors have no place that it tells; rustc's were relayed.
+fn failed(said: &[String]) -> Rebuilt {
+    let message = said.iter().find(|line| line.contains("error")).cloned();
+    let message = message.unwrap_or_else(|| "cargo failed".to_owned());
+    Rebuilt::CompileError { rendered: Vec::new(), first: FirstError { message, file: None, line: None } }
 }
 
 /// The units to compile, in order: those whose files changed, and all that use them.
@@ -82,33 +101,44 @@ fn affected(baseline: &Baseline) -> Vec<usize> {
     baseline.order.iter().copied().filter(|index| found.contains(index)).collect()
 }
 
-/// Takes over what cargo built: known crates keep their index and their first objects, new ones are appended.
-fn adopt(baseline: &mut Baseline, fresh: Vec<Unit>) -> Vec<RebuiltUnit> {
-    let mut places: Vec<usize> = Vec::new();
+/// Takes over what cargo built: known crates keep their index, their first objects and their name, new ones are appended.
+/// Those that have another name by now are due for a compilation under the old one; the others are the build.
+fn adopt(baseline: &mut Baseline, mut fresh: Vec<Unit>) -> Vec<RebuiltUnit> {
+    let places = identity::places(&baseline.units, &fresh);
+    identity::keep(&baseline.units, &mut fresh, &places);
+    let mut order: Vec<Option<usize>> = Vec::new();
     let mut rebuilt = Vec::new();
-    for mut unit in fresh {
-        unit.deps = unit.deps.iter().filter_map(|&dep| places.get(dep).copied()).collect();
-        let same = |old: &Unit| old.crate_name == unit.crate_name && old.is_lib == unit.is_lib;
-        let place = baseline.units.iter().position(|old| old.key == unit.key);
-        let place = place.or_else(|| baseline.units.iter().position(same));
-        let index = place.unwrap_or(baseline.units.len());
-        places.push(index);
+    for (mut unit, place) in fresh.into_iter().zip(places) {
+        unit.deps = unit.deps.iter().filter_map(|&dep| *order.get(dep)?).collect();
+        let index = match place {
+            Place::Same(at) | Place::Renamed(at) => at,
+            Place::New => baseline.units.len(),
+            Place::Unclear => {
+                baseline.uncaptured.push(unit.crate_name);
+                order.push(None);
+                continue;
+            }
+        };
+        order.push(Some(index));
         let objects: Vec<ObjectFile> = unit.objects.clone();
-        match baseline.units.get_mut(index) {
+        let newer = match baseline.units.get_mut(index) {
             Some(old) => {
-                let newer = old.replayed || unit.built > old.built;
+                let newer = unit.built != old.built;
                 unit.objects = std::mem::take(&mut old.objects);
                 *old = unit;
-                if newer {
-                    rebuilt.push(RebuiltUnit { unit: index, objects });
-                }
+                newer
             }
             None => {
                 baseline.units.push(unit);
-                rebuilt.push(RebuiltUnit { unit: index, objects });
+                true
             }
+        };
+        match place {
+            Place::Renamed(_) => drop(baseline.dirty.insert(index)),
+            _ if newer => rebuilt.push(RebuiltUnit { unit: index, objects }),
+            _ => {}
         }
     }
-    baseline.order = places;
+    baseline.order = order.into_iter().flatten().collect();
     rebuilt
 }

@@ -14,7 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::arguments::{self, Arguments, Rewrite, Role as CrateRole};
 use super::objects::{self, LinkLine};
 use super::record::{self, Identity, LaunchRecord, Raw, Record, lasting_env};
-use super::{dep_info, link_line, mirror};
+use super::wrapped::Wrapped;
+use super::{dep_info, link_line, mirror, times};
 use crate::Error;
 
 /// Environment key that says which part to play.
@@ -23,8 +24,10 @@ pub(crate) const ROLE: &str = "RELIVE_ROLE";
 pub(crate) const DIR: &str = "RELIVE_DIR";
 /// File for the runner to write.
 pub(crate) const LAUNCH: &str = "RELIVE_LAUNCH";
-/// The user's own rustc workspace wrapper, if there is one.
+/// The user's own rustc wrapper, if there is one.
 pub(crate) const USER_WRAPPER: &str = "RELIVE_USER_WRAPPER";
+/// The user's own rustc workspace wrapper, if there is one.
+pub(crate) const USER_WORKSPACE_WRAPPER: &str = "RELIVE_USER_WORKSPACE_WRAPPER";
 /// The linker that the stand-in stands for; without it the stand-in links nothing.
 pub(crate) const REAL_LINKER: &str = "RELIVE_REAL_LINKER";
 /// Folder in which the stand-in keeps the objects.
@@ -73,21 +76,18 @@ pub fn play(role: Role) -> ExitCode {
 }
 
 fn rustc_wrapper(command: &[OsString]) -> Result<ExitCode, Error> {
-    let mut program: Vec<OsString> = std::env::var_os(USER_WRAPPER).into_iter().collect();
-    let Some((rustc, given)) = command.split_first() else {
-        return Err(Error::Fatal("the rustc wrapper was started without rustc's name".to_owned()));
-    };
-    program.push(rustc.clone());
-    let args = link_line::expand(given)?;
-    let parsed = Arguments::parse(&args, std::env::var_os("CARGO_BIN_NAME").is_some());
-    if !parsed.makes_a_crate() {
-        return Err(exec(&program, given));
+    let missing = || Error::Fatal(format!("`{DIR}` is not set for the rustc wrapper"));
+    let relive = PathBuf::from(std::env::var_os(DIR).ok_or_else(missing)?);
+    let wrapped = Wrapped::parse(command, &relive)?;
+    if !wrapped.is_kept(&relive) {
+        return Err(exec(&wrapped.program, &wrapped.given));
     }
-    let compilation = match Compilation::prepare(program.clone(), args, parsed) {
+    let (program, given) = (wrapped.program.clone(), wrapped.given.clone());
+    let compilation = match Compilation::prepare(wrapped, relive) {
         Ok(compilation) => compilation,
         Err(error) => {
             complain(&error);
-            return Err(exec(&program, given));
+            return Err(exec(&program, &given));
         }
     };
     compilation.run()
@@ -111,9 +111,8 @@ struct Compilation {
 }
 
 impl Compilation {
-    fn prepare(program: Vec<OsString>, args: Vec<OsString>, parsed: Arguments) -> Result<Compilation, Error> {
-        let missing = || Error::Fatal(format!("`{DIR}` is not set for the rustc wrapper"));
-        let relive = PathBuf::from(std::env::var_os(DIR).ok_or_else(missing)?);
+    fn prepare(wrapped: Wrapped, relive: PathBuf) -> Result<Compilation, Error> {
+        let Wrapped { program, args, parsed, .. } = wrapped;
         let unit = relive.join("units").join(parsed.key());
         let cwd = current_dir()?;
         let cargo_dir = cwd.join(parsed.out_dir.clone().unwrap_or_default());
@@ -214,13 +213,15 @@ impl Compilation {
         let objects = self.objects.as_deref().map(|folder| self.keep_objects(folder)).transpose()?;
         let dep_info = self.out.join(format!("{}.d", self.parsed.stem()));
         let text = fs::read_to_string(&dep_info).map_err(|why| Error::file(&dep_info, "read", why))?;
+        let inputs = dep_info::existing(&text, &self.cwd);
+        times::restore(&self.relive, &[output.clone(), output.with_extension("rmeta")], &inputs)?;
         let raw = |words: &[OsString]| words.iter().cloned().map(Raw).collect();
         let record = Record {
             version: record::VERSION,
             program: raw(&self.program),
             args: raw(&self.args),
             env: lasting_env(),
-            inputs: dep_info::existing(&text, &self.cwd).into_iter().map(Raw::from).collect(),
+            inputs: inputs.into_iter().map(Raw::from).collect(),
             cwd: self.cwd.clone().into(),
             started_ns: self.started_ns,
             identity: Identity::of(&output)?,

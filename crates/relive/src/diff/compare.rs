@@ -65,8 +65,8 @@ pub struct StaticChange {
     pub size: (u64, u64),
     /// Whether it is a thread-local.
     pub thread_local: bool,
-    /// Whether its name's hash moved, which for the same path means another type.
-    pub retyped: bool,
+    /// Whether its initial value is another one.
+    pub value: bool,
 }
 
 /// What a build changes.
@@ -84,10 +84,16 @@ pub struct Delta {
     pub added: Vec<String>,
     /// Linkage names of old functions whose path is still there, but that have no partner: their holders keep them.
     pub kept_old: Vec<String>,
+    /// The new functions that are called the same as those.
+    pub instead: FxHashSet<NameId>,
     /// Lines that moved.
     pub moves: Vec<LocationMove>,
     /// Variables that changed.
     pub statics: Vec<StaticChange>,
+    /// Variables whose name's hash moved: new name to old name and its text.
+    pub renamed: FxHashMap<NameId, (NameId, String)>,
+    /// Paths of variables of which several moved at once, so that nothing tells which is which.
+    pub ambiguous: Vec<String>,
     /// Sections with several functions whose content changed, which cannot be taken apart.
     pub unsplit: Vec<String>,
     /// Sections that the linker or the loader gathers from all objects (constructors, registries) and whose content changed:
@@ -110,15 +116,22 @@ impl Delta {
 /// What debug information says about the functions of an object, by linkage name.
 pub type ObjectFacts = FxHashMap<NameId, FunctionFacts>;
 
+/// Who reads debug information: the facts of each of several objects.
+pub type FactsOf<'a> = dyn FnMut(&[&NewObject]) -> Vec<Arc<ObjectFacts>> + 'a;
+
+/// From how many objects on the two sides are read at the same time.
+const WORTH_A_THREAD: usize = 4;
+
 /// Compares `running` with a build that takes `removed` away and brings `added`.
 pub fn compare(
     running: &Running,
     mut removed: Vec<ObjectKey>,
     mut added: Vec<NewObject>,
-    facts: &mut dyn FnMut(&NewObject) -> Arc<ObjectFacts>,
+    facts: &mut FactsOf<'_>,
 ) -> Delta {
     loop {
-        let sides = Sides::collect(running, &removed, &added, facts);
+        let mut sides = Sides::collect(running, &removed, &added);
+        sides.contest(running, &removed, &added, facts);
         let mut delta = sides.delta(running, &removed);
         let more = sides.dragged_along(running, &removed);
         if more.is_empty() {
@@ -172,15 +185,26 @@ struct Sides {
 }
 
 impl Side {
-    fn collect<'a>(objects: impl Iterator<Item = (&'a NewObject, Arc<ObjectFacts>)>) -> Side {
+    fn collect<'a>(objects: impl Iterator<Item = &'a NewObject>) -> Side {
         let mut side = Side::default();
-        for (at, (new, facts)) in objects.enumerate() {
-            side.add(at, &new.object, &facts);
+        for (at, new) in objects.enumerate() {
+            side.add(at, &new.object);
         }
         side
     }
 
-    fn add(&mut self, at: usize, object: &Object, facts: &ObjectFacts) {
+    fn learn<'a>(&mut self, objects: impl Iterator<Item = &'a NewObject>, facts: &mut FactsOf<'_>) {
+        let objects: Vec<_> = objects.collect();
+        for known in facts(&objects) {
+            for (name, facts) in known.iter() {
+                if let Some(item) = self.functions.get_mut(name) {
+                    item.facts = item.facts.or(Some(*facts));
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, at: usize, object: &Object) {
         let mut printer = Printer::new(object);
         for (index, section) in object.sections.iter().enumerate() {
             if section.role.is_loaded() && section.size > 0 && is_gathered(&section.name) {
@@ -201,7 +225,7 @@ impl Side {
             if object.section(section).role == crate::binary::object::Role::Text {
                 if object.function_of(section) == Some(id) {
                     let print = printer.section(section);
-                    self.add_function(symbol.id, at, object, section, print, text, facts.get(&symbol.id).copied());
+                    self.add_function(symbol.id, at, object, section, print, text);
                 } else if object.function_of(section).is_none() {
                     let print = printer.section(section);
                     self.unsplit.entry(symbol.id).or_insert((text.to_owned(), print.own));
@@ -220,17 +244,7 @@ impl Side {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one item, taken apart nowhere else")]
-    fn add_function(
-        &mut self,
-        name: NameId,
-        at: usize,
-        object: &Object,
-        section: SectionId,
-        print: Print,
-        text: &str,
-        facts: Option<FunctionFacts>,
-    ) {
+    fn add_function(&mut self, name: NameId, at: usize, object: &Object, section: SectionId, print: Print, text: &str) {
         let refs: Vec<_> = print.refs.iter().map(|id| object.symbol(*id).id).collect();
         match self.functions.get_mut(&name) {
             // A second copy in another codegen unit: the same item. Should it differ, the item counts as changed.
@@ -238,11 +252,10 @@ impl Side {
                 if item.print.own != print.own || item.refs != refs {
                     item.print.own ^= print.own.rotate_left(1) | 1;
                 }
-                item.facts = item.facts.or(facts);
                 item.copies += 1;
             }
             None => {
-                let item = Item { text: text.to_owned(), object: at, section, print, refs, facts, copies: 1 };
+                let item = Item { text: text.to_owned(), object: at, section, print, refs, facts: None, copies: 1 };
                 self.functions.insert(name, item);
             }
         }
@@ -265,8 +278,9 @@ impl Side {
 fn is_gathered(name: &str) -> bool {
     const ORDINARY: [&str; 9] =
         [".text", ".rodata", ".data", ".bss", ".tdata", ".tbss", ".eh_frame", ".gcc_except_table", ".lrodata"];
-    let ordinary = |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    !ORDINARY.iter().any(|prefix| ordinary(&prefix))
+    let ordinary =
+        |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    !ORDINARY.iter().any(ordinary)
 }
 
 fn path_hash(text: &str) -> u64 {
@@ -274,48 +288,62 @@ fn path_hash(text: &str) -> u64 {
 }
 
 impl Sides {
-    fn collect(
-        running: &Running,
-        removed: &[ObjectKey],
-        added: &[NewObject],
-        facts: &mut dyn FnMut(&NewObject) -> Arc<ObjectFacts>,
-    ) -> Sides {
-        let old: Vec<_> = removed.iter().filter_map(|key| running.object(*key)).collect();
-        let old = Side::collect(old.into_iter().map(|object| (object, facts(object))).collect::<Vec<_>>().into_iter());
-        let new: Vec<_> = added.iter().map(|object| (object, facts(object))).collect();
-        let new = Side::collect(new.into_iter());
-        let mut sides = Sides { old, new, partner: FxHashMap::default(), contested_old: FxHashSet::default() };
-        sides.contest(running, removed);
-        sides
+    fn collect(running: &Running, removed: &[ObjectKey], added: &[NewObject]) -> Sides {
+        let old = || Side::collect(removed.iter().filter_map(|key| running.object(*key)));
+        let new = || Side::collect(added.iter());
+        let (old, new) = if added.len() < WORTH_A_THREAD {
+            (old(), new())
+        } else {
+            std::thread::scope(|scope| {
+                let old = scope.spawn(old);
+                let new = new();
+                (old.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), new)
+            })
+        };
+        Sides { old, new, partner: FxHashMap::default(), contested_old: FxHashSet::default() }
     }
 
-    /// Finds the functions that names alone do not settle, and pairs them.
-    fn contest(&mut self, running: &Running, removed: &[ObjectKey]) {
+    /// Finds the functions that names alone do not settle, and pairs them. Debug information is asked only if there are
+    /// any: where all code is the same there is nothing to ask about.
+    fn contest(&mut self, running: &Running, removed: &[ObjectKey], added: &[NewObject], facts: &mut FactsOf<'_>) {
         let gone: FxHashSet<_> = removed.iter().copied().collect();
         let stays = |name: NameId| running.definitions(name).iter().any(|def| !gone.contains(&def.object));
-        let mut olds = Vec::new();
-        let mut news = Vec::new();
-        for (name, item) in &self.new.functions {
-            let contested = match self.old.functions.get(name) {
-                Some(old) => old.print.own != item.print.own || old.refs != item.refs,
-                None => !stays(*name),
-            };
-            if contested {
-                news.extend(self.new.contestant(*name));
-            }
+        let mut contested = self.contested(&stays);
+        if contested.is_empty() {
+            return;
         }
-        let contested: FxHashSet<_> = news.iter().map(|new| new.name).collect();
-        for name in self.old.functions.keys() {
-            let is_gone = !self.new.functions.contains_key(name) && !stays(*name);
-            if is_gone || contested.contains(name) {
-                olds.extend(self.old.contestant(*name));
-            }
-        }
+        self.old.learn(removed.iter().filter_map(|key| running.object(*key)), facts);
+        self.new.learn(added.iter(), facts);
+        contested.extend(self.new_signatures());
+        let mut news: Vec<_> = contested.iter().filter_map(|name| self.new.contestant(*name)).collect();
+        let is_gone = |name: &NameId| !self.new.functions.contains_key(name) && !stays(*name);
+        let leaves = self.old.functions.keys().filter(|name| is_gone(name) || contested.contains(name));
+        let mut olds: Vec<_> = leaves.filter_map(|name| self.old.contestant(*name)).collect();
         olds.sort_by_key(|old| old.name);
         news.sort_by_key(|new| new.name);
         let pairs = pair::pair(&olds, &news);
         self.contested_old = olds.iter().map(|old| old.name).collect();
         self.partner = news.iter().map(|new| (new.name, pairs.get(&new.name).copied())).collect();
+    }
+
+    /// New functions whose name is not known, or known with another content.
+    fn contested(&self, stays: &dyn Fn(NameId) -> bool) -> FxHashSet<NameId> {
+        let contested = |name: &NameId, item: &Item| match self.old.functions.get(name) {
+            Some(old) => old.print.own != item.print.own || old.refs != item.refs,
+            None => !stays(*name),
+        };
+        self.new.functions.iter().filter(|(name, item)| contested(name, item)).map(|(name, _)| *name).collect()
+    }
+
+    /// Functions with the same name and code, but for other types: what they pass on is not what they passed on before.
+    fn new_signatures(&self) -> Vec<NameId> {
+        let other = |name: &NameId, item: &Item| {
+            let (Some(old), Some(new)) = (self.old.functions.get(name).and_then(|old| old.facts), item.facts) else {
+                return false;
+            };
+            (old.erased, old.abi) != (new.erased, new.abi)
+        };
+        self.new.functions.iter().filter(|(name, item)| other(name, item)).map(|(name, _)| *name).collect()
     }
 
     /// What a name of the new build was called in the old one; `None` if nothing was.
@@ -358,8 +386,9 @@ impl Sides {
             }
         }
         delta.unsplit.sort();
-        let changed = |(name, content): &(&Box<str>, &u128)| self.old.gathered.get(*name) != Some(*content);
-        delta.gathered = self.new.gathered.iter().filter(changed).map(|(name, _)| name.to_string()).collect();
+        let gathered =
+            self.new.gathered.iter().filter(|(name, content)| self.old.gathered.get(*name) != Some(*content));
+        delta.gathered = gathered.map(|(name, _)| name.to_string()).collect();
         delta.gathered.sort();
         delta
     }
@@ -417,20 +446,21 @@ impl Sides {
         }
     }
 
+    /// Old functions without partner, and the new ones that are called the same: another signature, captures or state.
     fn kept_old(&self, delta: &mut Delta) {
         let partners: FxHashSet<_> = self.partner.values().flatten().copied().collect();
-        let new_paths: FxHashSet<_> = self
-            .partner
-            .iter()
-            .filter(|(_, old)| old.is_none())
-            .filter_map(|(name, _)| Some(path_hash(&self.new.functions.get(name)?.text)))
-            .collect();
-        for name in &self.contested_old {
-            if let Some(old) = self.old.functions.get(name)
-                && !partners.contains(name)
-                && new_paths.contains(&path_hash(&old.text))
-            {
+        let item = |item: &Item| (path_hash(&item.text), item.facts.map(|facts| facts.erased));
+        let mut alone: FxHashMap<_, Vec<NameId>> = FxHashMap::default();
+        for name in self.partner.iter().filter(|(_, old)| old.is_none()).map(|(name, _)| name) {
+            if let Some(new) = self.new.functions.get(name) {
+                alone.entry(item(new)).or_default().push(*name);
+            }
+        }
+        for name in self.contested_old.iter().filter(|name| !partners.contains(name)) {
+            let Some(old) = self.old.functions.get(name) else { continue };
+            if let Some(new) = alone.get(&item(old)) {
                 delta.kept_old.push(old.text.clone());
+                delta.instead.extend(new);
             }
         }
         delta.kept_old.sort();
@@ -439,35 +469,49 @@ impl Sides {
     fn variables(&self, running: &Running, removed: &[ObjectKey], delta: &mut Delta) {
         let gone: FxHashSet<_> = removed.iter().copied().collect();
         let stays = |name: NameId| running.definitions(name).iter().any(|def| !gone.contains(&def.object));
-        let mut lost: FxHashMap<u64, Vec<&Variable>> = FxHashMap::default();
-        for (name, old) in &self.old.variables {
-            if !self.new.variables.contains_key(name) && !stays(*name) {
-                lost.entry(path_hash(&old.text)).or_default().push(old);
+        let lost = by_path(&self.old.variables, |name| !self.new.variables.contains_key(&name) && !stays(name));
+        let found = by_path(&self.new.variables, |name| !self.old.variables.contains_key(&name) && !stays(name));
+        for (path, new) in &found {
+            match (lost.get(path).map(Vec::as_slice), new.as_slice()) {
+                (None, _) => {}
+                (Some([(old_name, old)]), [(name, new)]) => {
+                    delta.renamed.insert(*name, (*old_name, old.text.clone()));
+                    self.variable(old, new, true, delta);
+                }
+                (Some(_), _) => delta.ambiguous.extend(new.first().map(|(_, new)| new.text.clone())),
             }
         }
         for (name, new) in &self.new.variables {
-            let old = self.old.variables.get(name);
-            let lost_twin = || lost.get(&path_hash(&new.text)).and_then(|twins| twins.first().copied());
-            let (old, retyped) = match (old, stays(*name)) {
-                (Some(old), _) => (old, false),
-                (None, true) => continue,
-                (None, false) => match lost_twin() {
-                    Some(twin) => (twin, true),
-                    None => continue,
-                },
-            };
-            if retyped || old.own != new.own || old.size != new.size || !self.same_refs(&old.refs, &new.refs) {
-                delta.statics.push(StaticChange {
-                    name: new.text.clone(),
-                    old_name: old.text.clone(),
-                    size: (old.size, new.size),
-                    thread_local: new.thread_local,
-                    retyped,
-                });
+            if let Some(old) = self.old.variables.get(name) {
+                self.variable(old, new, false, delta);
             }
         }
+        delta.ambiguous.sort();
         delta.statics.sort_by(|left, right| left.name.cmp(&right.name));
     }
+
+    fn variable(&self, old: &Variable, new: &Variable, renamed: bool, delta: &mut Delta) {
+        let value = old.own != new.own || !self.same_refs(&old.refs, &new.refs);
+        if value || renamed || old.size != new.size {
+            delta.statics.push(StaticChange {
+                name: new.text.clone(),
+                old_name: old.text.clone(),
+                size: (old.size, new.size),
+                thread_local: new.thread_local,
+                value,
+            });
+        }
+    }
+}
+
+type ByPath<'a> = FxHashMap<u64, Vec<(NameId, &'a Variable)>>;
+
+fn by_path(variables: &FxHashMap<NameId, Variable>, wanted: impl Fn(NameId) -> bool) -> ByPath<'_> {
+    let mut out = ByPath::default();
+    for (name, variable) in variables.iter().filter(|(name, _)| wanted(**name)) {
+        out.entry(path_hash(&variable.text)).or_default().push((*name, variable));
+    }
+    out
 }
 
 fn record_moves(delta: &mut Delta, old: NameId, before: &Item, after: &Item) {

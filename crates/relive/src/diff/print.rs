@@ -18,7 +18,7 @@ use crate::binary::object::{Object, Place, Reloc, Role, SectionId, SymbolId};
 pub struct Print {
     /// Hash of everything but names and locations.
     pub own: u128,
-    /// The named things referred to, in order of appearance.
+    /// The named things referred to, each once, in order of first appearance; the hash has which of them is where.
     pub refs: Vec<SymbolId>,
     /// The `Location`s referred to from the section itself.
     pub locations: Vec<LocationRef>,
@@ -107,9 +107,11 @@ impl<'o> Printer<'o> {
             Target::Named(symbol, distance) => {
                 print.word(1);
                 print.word(distance as u64);
-                print.refs.push(symbol);
+                print.name(symbol);
             }
-            Target::Anonymous(section, offset) if section == from || depth >= DEEPEST => {
+            Target::Anonymous(section, offset)
+                if section == from || depth >= DEEPEST || self.object.section(section).role == Role::Text =>
+            {
                 print.word(2);
                 print.word(offset as u64);
             }
@@ -144,6 +146,9 @@ impl<'o> Printer<'o> {
         let known = match self.known.get(&key) {
             Some(known) => Rc::clone(known),
             None => {
+                // Should a constant come back to itself, it meets its own size there instead of going round for ever.
+                let size = Print { own: u128::from(range.end), refs: Vec::new(), locations: Vec::new() };
+                self.known.insert(key, Rc::new(size));
                 let mut inner = Draft::new();
                 self.range(&mut inner, section, range, depth + 1);
                 let made = Rc::new(inner.finish());
@@ -153,23 +158,37 @@ impl<'o> Printer<'o> {
         };
         print.word(known.own as u64);
         print.word((known.own >> 64) as u64);
-        print.refs.extend_from_slice(&known.refs);
+        for symbol in &known.refs {
+            print.name(*symbol);
+        }
     }
 }
 
 struct Draft {
     hash: Xxh3,
     refs: Vec<SymbolId>,
+    places: FxHashMap<SymbolId, usize>,
     locations: Vec<LocationRef>,
 }
 
 impl Draft {
     fn new() -> Draft {
-        Draft { hash: Xxh3::new(), refs: Vec::new(), locations: Vec::new() }
+        Draft { hash: Xxh3::new(), refs: Vec::new(), places: FxHashMap::default(), locations: Vec::new() }
     }
 
     fn word(&mut self, word: u64) {
         self.hash.update(&word.to_le_bytes());
+    }
+
+    /// A reference to a name, by its place in the list. Constants refer to constants that refer to the same names again:
+    /// without the list, what a function refers to would grow with the paths that lead there.
+    fn name(&mut self, symbol: SymbolId) {
+        let next = self.refs.len();
+        let at = *self.places.entry(symbol).or_insert(next);
+        if at == next {
+            self.refs.push(symbol);
+        }
+        self.word(at as u64);
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -184,16 +203,18 @@ impl Draft {
 
 fn target(object: &Object, reloc: &Reloc) -> Target {
     let symbol = object.symbol(reloc.symbol);
+    // The same for a name that is defined elsewhere and for one that happens to be defined here.
+    let distance = reloc.addend.wrapping_add(field_to_end(reloc.kind));
     let (section, value) = match symbol.place {
-        Place::Undefined => return Target::Named(reloc.symbol, reloc.addend),
+        Place::Undefined => return Target::Named(reloc.symbol, distance),
         Place::Absolute(value) => return Target::Absolute(value.wrapping_add(reloc.addend as u64)),
         Place::Unknown(raw) => return Target::Unknown(raw),
         Place::In(section, value) => (section, value),
     };
     if object.is_item(symbol) {
-        return Target::Named(reloc.symbol, reloc.addend);
+        return Target::Named(reloc.symbol, distance);
     }
-    let offset = (value as i64).wrapping_add(reloc.addend).wrapping_add(field_to_end(reloc.kind));
+    let offset = (value as i64).wrapping_add(distance);
     // A section symbol or private label: the item whose bytes contain the place, if there is one.
     let inside = object.defined_in(section).iter().rev().find(|id| {
         let candidate = object.symbol(**id);
@@ -214,7 +235,11 @@ fn target(object: &Object, reloc: &Reloc) -> Target {
             };
             Target::Named(*id, offset - start)
         }
-        None => Target::Anonymous(section, offset),
+        // The entries of a jump table count from the table, so a label's place can seem to lie behind its function.
+        None => match object.function_of(section) {
+            Some(function) => Target::Named(function, offset),
+            None => Target::Anonymous(section, offset),
+        },
     }
 }
 

@@ -433,7 +433,9 @@ impl Walk<'_> {
     }
 
     fn editable_data(&mut self, object: &Arc<Object>, at: ObjectIndex, symbol: &Symbol, name: &str) -> Referent {
-        match self.running.resolve(symbol.id, name) {
+        let renamed = self.delta.renamed.get(&symbol.id);
+        let (id, text) = renamed.map_or((symbol.id, name), |(id, text)| (*id, text.as_str()));
+        match self.running.resolve(id, text) {
             Ok(Some(Live::Data(addr, _))) => return Referent::LiveData(addr),
             Ok(Some(Live::ThreadLocal(offset))) => return Referent::ThreadLocal(offset),
             Ok(Some(Live::Function(_))) | Err(_) => {

@@ -190,6 +190,14 @@ impl Running {
         self.overlay.insert(name, live.map_or(Overlay::Absent, Overlay::Live));
     }
 
+    /// Whether the current build defines the name in some object for all others to see.
+    fn is_visible_item(&self, name: NameId) -> bool {
+        self.definitions(name).iter().any(|definition| {
+            let object = self.object(definition.object);
+            object.is_some_and(|new| new.object.symbol(definition.symbol).binding != Binding::Local)
+        })
+    }
+
     /// Whether a patch has said something about the name.
     #[must_use]
     pub fn is_overlaid(&self, name: NameId) -> bool {
@@ -216,10 +224,14 @@ impl Running {
         let live = |symbol: &ExeSymbol| self.exe.live(symbol.addr, self.exe_start);
         match first.kind {
             SymbolKind::Function => {
-                // A private copy in another crate may be optimised for its own callers: never ours to redirect.
+                // A private copy in another crate may be optimised for its own callers: never ours to redirect. Some
+                // linkers put what was visible in its object, and is private now, behind a file without a name.
+                let visible = self.is_visible_item(id);
                 let is_ours = |symbol: &&ExeSymbol| {
+                    let file = self.exe.file_name(symbol.file);
                     symbol.binding != Binding::Local
-                        || self.original_cgus.contains(self.exe.file_name(symbol.file))
+                        || self.original_cgus.contains(file)
+                        || (visible && file.is_empty())
                 };
                 let ours: Vec<_> = found.iter().filter(is_ours).collect();
                 let bodies = ours.iter().map(|symbol| Body { addr: live(symbol), size: symbol.size }).collect();
@@ -232,9 +244,7 @@ impl Running {
                     older: Vec::new(),
                 })))
             }
-            SymbolKind::Tls if found.len() == 1 => {
-                Ok(Some(Live::ThreadLocal(self.exe.tp_offset(first.addr.0))))
-            }
+            SymbolKind::Tls if found.len() == 1 => Ok(Some(Live::ThreadLocal(self.exe.tp_offset(first.addr.0)))),
             SymbolKind::Object | SymbolKind::Unsaid if found.len() == 1 => {
                 Ok(Some(Live::Data(live(first), first.size)))
             }

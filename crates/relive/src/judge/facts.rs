@@ -55,6 +55,16 @@ pub struct DeltaFacts {
     pub without_room: Vec<NoEntryRoom>,
     /// Functions whose first bytes in memory are not the built ones.
     pub altered_entries: Vec<Item>,
+    /// Sections that are gathered at link or load time and changed, by name.
+    pub gathered_sections: Vec<String>,
+    /// Changed functions that the program has only as private copies of crates that were not compiled again.
+    pub foreign_copies: Vec<Item>,
+    /// Functions with another ABI that nothing but `main` leads to.
+    pub never_entered: Vec<Item>,
+    /// The agent does not answer in the program: why, in a clause.
+    pub no_agent: Option<String>,
+    /// Crates on the link line that cargo rebuilt and whose objects are not followed.
+    pub changed_dependencies: Vec<String>,
     /// No memory near the program: what was looked for, in a clause.
     pub no_room: Option<String>,
     /// A fixed table of the agent is full: which, in a clause.

@@ -5,14 +5,19 @@
 //! functions (diff does, by the signature hashes of `binary::types`) and does not look for threads in old code (swap).
 
 mod ambiguous_symbol;
+mod dependency_changed;
 mod entry_altered;
 mod entry_no_room;
 mod facts;
+mod foreign_copy;
+mod gathered_section;
 mod matching;
 mod nameless_storage;
 mod new_thread_local;
+mod no_agent;
 mod no_room;
 mod no_type_info;
+mod only_main_calls;
 mod optimised_unit;
 mod rule;
 mod static_type;
@@ -58,6 +63,11 @@ const RULES: &[Applied] = &[
     Applied { rule: &unreadable_object::RULE, check: Check::Late(unreadable_object::check) },
     Applied { rule: &unsplit_code::RULE, check: Check::Late(unsplit_code::check) },
     Applied { rule: &unknown_relocation::RULE, check: Check::Late(unknown_relocation::check) },
+    Applied { rule: &gathered_section::RULE, check: Check::Late(gathered_section::check) },
+    Applied { rule: &foreign_copy::RULE, check: Check::Late(foreign_copy::check) },
+    Applied { rule: &only_main_calls::RULE, check: Check::Late(only_main_calls::check) },
+    Applied { rule: &no_agent::RULE, check: Check::Late(no_agent::check) },
+    Applied { rule: &dependency_changed::RULE, check: Check::Late(dependency_changed::check) },
     Applied { rule: &entry_no_room::RULE, check: Check::Late(entry_no_room::check) },
     Applied { rule: &entry_altered::RULE, check: Check::Late(entry_altered::check) },
     Applied { rule: &no_room::RULE, check: Check::Late(no_room::check) },

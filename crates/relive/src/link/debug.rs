@@ -49,7 +49,12 @@ pub(super) fn sections(reach: &Reach, map: &Map) -> Sections {
 }
 
 fn contributing(reach: &Reach) -> Vec<ObjectIndex> {
-    let mut out: Vec<_> = reach.functions.iter().filter_map(|function| reach.pieces.get(function.piece.0)).map(|piece| piece.object).collect();
+    let mut out: Vec<_> = reach
+        .functions
+        .iter()
+        .filter_map(|function| reach.pieces.get(function.piece.0))
+        .map(|piece| piece.object)
+        .collect();
     out.sort_unstable();
     out.dedup();
     out

@@ -73,7 +73,7 @@ pub(super) fn write(reach: &Reach, map: &Map, contents: Contents) -> Result<Imag
         sections.push(section(name, kind, flags, span, offset_of(map, span.start)));
     }
     sections.push(section(".bss", elf::SHT_NOBITS, write, map.bss, offset_of(map, map.bss.start)));
-    link_sections(&mut sections, reach);
+    link_sections(&mut sections);
     let loaded_end = offset_of(map, map.data.end());
     file.resize(file.len().max(loaded_end as usize), 0);
     add_unloaded(&mut file, &mut sections, reach, map);
@@ -117,10 +117,9 @@ fn index(sections: &[Section], name: &str) -> u32 {
     sections.iter().position(|section| section.name == name).unwrap_or(0) as u32
 }
 
-fn link_sections(sections: &mut [Section], reach: &Reach) {
+fn link_sections(sections: &mut [Section]) {
     let strings = index(sections, ".dynstr");
     let symbols = index(sections, ".dynsym");
-    let _ = reach;
     for section in sections {
         match section.name.as_str() {
             ".dynsym" => (section.link, section.info, section.entry) = (strings, 1, 24),
@@ -214,7 +213,9 @@ fn add_unloaded(file: &mut Vec<u8>, sections: &mut Vec<Section>, reach: &Reach, 
             }
         }
     }
-    for function in map.functions.iter().filter(|function| map.stubs.start <= function.stub && function.stub < map.stubs.end()) {
+    for function in
+        map.functions.iter().filter(|function| map.stubs.start <= function.stub && function.stub < map.stubs.end())
+    {
         add(&format!("relive stub of {}", names::readable(&function.text)), function.stub, 14);
     }
     let count = (symbols.len() / 24) as u32;

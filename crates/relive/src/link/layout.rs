@@ -207,13 +207,8 @@ impl Layout {
         sum + fixed + self.words.len() as u64 * 8 + 8 * PAGE
     }
 
-    pub(super) fn place(
-        &self,
-        reach: &Reach,
-        entries: &[EntryPlan],
-        placement: &Placement,
-    ) -> Result<Map, LinkError> {
-        if placement.base.0 % IMAGE_ALIGN != 0 || placement.base.0 <= IMAGE_BIAS {
+    pub(super) fn place(&self, reach: &Reach, entries: &[EntryPlan], placement: &Placement) -> Result<Map, LinkError> {
+        if !placement.base.0.is_multiple_of(IMAGE_ALIGN) || placement.base.0 <= IMAGE_BIAS {
             return Err(LinkError(format!("an image cannot be placed at {}", placement.base)));
         }
         let mut map = self.spans(reach, placement);
@@ -349,10 +344,7 @@ fn index_of(function: &crate::diff::reach::PlannedFunction) -> Option<u32> {
 }
 
 pub(super) fn pointer_word(referent: &Referent) -> Word {
-    match referent {
-        Referent::Import(import) => Word::Import(*import),
-        other => Word::Pointer(other.clone()),
-    }
+    if let Referent::Import(import) = referent { Word::Import(*import) } else { Word::Pointer(referent.clone()) }
 }
 
 pub(super) fn piece_addr(map: &Map, piece: PieceIndex) -> Result<LiveAddr, LinkError> {

@@ -16,7 +16,8 @@ const LE: object::LittleEndian = object::LittleEndian;
 /// Compares `image` with `map`.
 pub(super) fn recheck(image: &Image, map: &Map) -> Result<(), LinkError> {
     let bad = |what: &str| LinkError(format!("the image differs from its plan: {what}"));
-    let header = elf::FileHeader64::<object::LittleEndian>::parse(&*image.file).map_err(|error| bad(&error.to_string()))?;
+    let header =
+        elf::FileHeader64::<object::LittleEndian>::parse(&*image.file).map_err(|error| bad(&error.to_string()))?;
     let mut end = 0;
     for segment in header.program_headers(LE, &*image.file).map_err(|error| bad(&error.to_string()))? {
         if segment.p_type(LE) != elf::PT_LOAD {
@@ -46,8 +47,8 @@ pub(super) fn recheck(image: &Image, map: &Map) -> Result<(), LinkError> {
         if symbols.binary_search(&(function.body.addr, function.body.size)).is_err() {
             return Err(bad(&format!("`{}` has no symbol", function.text)));
         }
-        let inside = map.text.start <= function.body.addr
-            && function.body.addr.plus(function.body.size).0 <= map.text.end().0;
+        let inside =
+            map.text.start <= function.body.addr && function.body.addr.plus(function.body.size).0 <= map.text.end().0;
         if !inside {
             return Err(bad(&format!("`{}` lies outside the code", function.text)));
         }

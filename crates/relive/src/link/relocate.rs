@@ -6,8 +6,8 @@
 
 use relive_wire::LiveAddr;
 
-use crate::arch::x86_64::{self, FAR_JUMP_LEN};
 use crate::arch::RelocKind;
+use crate::arch::x86_64::{self, FAR_JUMP_LEN};
 use crate::binary::object::{Object, Place, Reloc, Role};
 use crate::diff::reach::{ObjectIndex, Piece, Reach, Referent};
 use crate::link::layout::{Map, Span, Word, piece_addr, pointer_word};
@@ -31,7 +31,7 @@ pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> 
         read_only: zeroes(map.read_only, 0),
         text: zeroes(map.text, 0xcc),
         rel_ro: zeroes(map.rel_ro, 0),
-        words: words(reach, map)?,
+        words: words(map)?,
         data: zeroes(map.data, 0),
     };
     stubs(map, &mut out.text)?;
@@ -50,7 +50,9 @@ pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> 
         };
         let start = addr.minus(span.start) as usize;
         let source = object.bytes(piece.section);
-        let field = bytes.get_mut(start..start + source.len()).ok_or_else(|| LinkError("a piece outside its segment".into()))?;
+        let field = bytes
+            .get_mut(start..start + source.len())
+            .ok_or_else(|| LinkError("a piece outside its segment".into()))?;
         field.copy_from_slice(source);
         relocate_piece(reach, map, object, piece, *addr, field)?;
     }
@@ -66,11 +68,11 @@ pub(super) fn object(reach: &Reach, index: ObjectIndex) -> Result<&Object, LinkE
     reach.object(index).map(|object| &**object).ok_or_else(|| LinkError("a piece without object".into()))
 }
 
-fn words(reach: &Reach, map: &Map) -> Result<Vec<u8>, LinkError> {
+fn words(map: &Map) -> Result<Vec<u8>, LinkError> {
     let mut out = Vec::with_capacity(map.words.len() * 8);
     for word in &map.words {
         let value = match word {
-            Word::Pointer(referent) => pointer(map, referent).ok_or_else(|| broken(reach, referent))?.0,
+            Word::Pointer(referent) => pointer(map, referent).ok_or_else(|| broken(referent))?.0,
             Word::ThreadOffset(offset) => *offset as u64,
             Word::Import(_) => 0,
         };
@@ -79,8 +81,7 @@ fn words(reach: &Reach, map: &Map) -> Result<Vec<u8>, LinkError> {
     Ok(out)
 }
 
-fn broken(reach: &Reach, referent: &Referent) -> LinkError {
-    let _ = reach;
+fn broken(referent: &Referent) -> LinkError {
     LinkError(format!("a word for {referent:?} cannot be made"))
 }
 
@@ -88,7 +89,8 @@ fn stubs(map: &Map, text: &mut [u8]) -> Result<(), LinkError> {
     let far = || LinkError("the table is out of reach of the image".into());
     let mut put = |at: LiveAddr, bytes: &[u8]| -> Result<(), LinkError> {
         let start = at.minus(map.text.start) as usize;
-        let field = text.get_mut(start..start + bytes.len()).ok_or_else(|| LinkError("a stub outside the code".into()))?;
+        let field =
+            text.get_mut(start..start + bytes.len()).ok_or_else(|| LinkError("a stub outside the code".into()))?;
         field.copy_from_slice(bytes);
         Ok(())
     };
@@ -214,8 +216,8 @@ pub(super) fn value(
             Ok(i128::from(target.0) + addend)
         }
         RelocKind::Pc32 | RelocKind::Plt32 | RelocKind::Pc64 => {
-            let branch = role == Role::Text
-                && (reloc.kind == RelocKind::Plt32 || x86_64::is_branch_field(bytes, reloc.offset));
+            let branch =
+                role == Role::Text && (reloc.kind == RelocKind::Plt32 || x86_64::is_branch_field(bytes, reloc.offset));
             let inside = role != Role::Text || reloc.addend != -4;
             let target = match label(reach, map, object, referent, reloc, inside) {
                 Some(body) => body,
@@ -286,7 +288,8 @@ fn rewrite_tls(bytes: &mut [u8], reloc: &Reloc, referent: &Referent) -> Result<u
         let code = bytes.get_mut(start..start + 16).ok_or_else(unexpected)?;
         let call = [code[8], code[9], code[10], code[11]];
         // data16 lea rdi,[rip+x]; data16 data16 rex.W call __tls_get_addr, directly or through the GOT
-        if code[..4] != [0x66, 0x48, 0x8d, 0x3d] || !matches!(call, [0x66, 0x66, 0x48, 0xe8] | [0x66, 0x48, 0xff, 0x15]) {
+        if code[..4] != [0x66, 0x48, 0x8d, 0x3d] || !matches!(call, [0x66, 0x66, 0x48, 0xe8] | [0x66, 0x48, 0xff, 0x15])
+        {
             return Err(unexpected());
         }
         let offset = i32::try_from(*offset).map_err(|_| "its offset does not fit 32 bits")?;

@@ -104,17 +104,12 @@ impl Writer<'_> {
         self.table.push((start, self.map.unwind.start.plus(fde as u64)));
     }
 
-    fn cie(
-        &mut self,
-        object: &Object,
-        index: ObjectIndex,
-        section: SectionId,
-        cie: usize,
-    ) -> Result<usize, LinkError> {
+    fn cie(&mut self, object: &Object, index: ObjectIndex, section: SectionId, cie: usize) -> Result<usize, LinkError> {
         if let Some(at) = self.cies.get(&(index, cie)) {
             return Ok(*at);
         }
-        let record = object.frames.cies.get(cie).ok_or_else(|| LinkError("an unwind entry without common entry".into()))?;
+        let record =
+            object.frames.cies.get(cie).ok_or_else(|| LinkError("an unwind entry without common entry".into()))?;
         let at = self.bytes.len();
         self.record(object, index, section, record)?;
         self.cies.insert((index, cie), at);
@@ -130,7 +125,8 @@ impl Writer<'_> {
     ) -> Result<(), LinkError> {
         let at = self.bytes.len();
         let range = record.range.start as usize..record.range.end as usize;
-        let source = object.bytes(section).get(range).ok_or_else(|| LinkError("an unwind entry outside its section".into()))?;
+        let source =
+            object.bytes(section).get(range).ok_or_else(|| LinkError("an unwind entry outside its section".into()))?;
         self.bytes.extend_from_slice(source);
         for reloc in &record.relocs {
             let mut reloc = *reloc;

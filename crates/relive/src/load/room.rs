@@ -43,7 +43,12 @@ impl Room {
         // The loader maps up to one alignment unit more than it keeps.
         let count = (size + 2 * IMAGE_ALIGN).div_ceil(SLOT_SIZE);
         let first = self.free.checked_sub(count)?;
-        Some(Reserved { base: self.near.slot(first).plus(IMAGE_ALIGN), size: count * SLOT_SIZE - 2 * IMAGE_ALIGN, first, count })
+        Some(Reserved {
+            base: self.near.slot(first).plus(IMAGE_ALIGN),
+            size: count * SLOT_SIZE - 2 * IMAGE_ALIGN,
+            first,
+            count,
+        })
     }
 
     /// Takes the room: whatever happens from here on, it is not used again.

@@ -60,5 +60,8 @@ fn settle(running: &Running, delta: &Delta) -> Vec<(crate::binary::object::NameI
             Fate::New => out.push((*name, None)),
         }
     }
+    for (name, (old, text)) in &delta.renamed {
+        out.push((*name, running.resolve(*old, text).ok().flatten()));
+    }
     out
 }

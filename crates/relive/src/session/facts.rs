@@ -14,10 +14,11 @@ use crate::diff::pair::FunctionFacts;
 use crate::diff::reach::Problem;
 use crate::diff::{Delta, NewObject, Reach, Running};
 use crate::judge::{
-    AmbiguousSymbol, ChangedStatic, DeltaFacts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, UnknownRelocation,
-    VtableChange,
+    AmbiguousSymbol, ChangedStatic, DeltaFacts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, UndefinedSymbol,
+    UnknownRelocation, VtableChange,
 };
 use crate::load::Entries;
+use crate::session::known::in_parallel;
 
 /// Debug information of one object.
 pub(super) struct Known {
@@ -34,13 +35,28 @@ pub(super) struct TypeCache {
 }
 
 impl TypeCache {
+    /// Reads what is not known yet of `objects`, several at a time.
+    pub(super) fn read_ahead<'a>(&mut self, objects: impl Iterator<Item = &'a NewObject>) {
+        let unknown: Vec<&NewObject> =
+            objects.filter(|new| !self.known.contains_key(&Arc::as_ptr(&new.object))).collect();
+        let read = |part: &[&NewObject]| part.iter().map(|new| types::read(new.object.data())).collect::<Vec<_>>();
+        let read = in_parallel(&unknown, read).into_iter().flatten();
+        for (new, types) in unknown.iter().zip(read) {
+            self.learn(new, types);
+        }
+    }
+
     /// What the object's debug information says; nothing if it cannot be read, which [`TypeCache::unreadable`] tells.
     pub(super) fn of(&mut self, new: &NewObject) -> Arc<Known> {
         let key = Arc::as_ptr(&new.object);
         if let Some((_, known)) = self.known.get(&key) {
             return Arc::clone(known);
         }
-        let types = match types::read(new.object.data()) {
+        self.learn(new, types::read(new.object.data()))
+    }
+
+    fn learn(&mut self, new: &NewObject, read: Result<ObjectTypes, types::TypesError>) -> Arc<Known> {
+        let types = match read {
             Ok(types) => Some(types),
             Err(error) => {
                 self.unreadable.push(format!("codegen unit `{}`: {error}", new.cgu));
@@ -49,7 +65,7 @@ impl TypeCache {
         };
         let functions = Arc::new(types.as_ref().map_or_else(ObjectFacts::default, functions));
         let known = Arc::new(Known { types, functions });
-        self.known.insert(key, (Arc::clone(&new.object), Arc::clone(&known)));
+        self.known.insert(Arc::as_ptr(&new.object), (Arc::clone(&new.object), Arc::clone(&known)));
         known
     }
 
@@ -99,7 +115,7 @@ pub(super) fn delta_facts(
             item: Item::named(names::readable(&change.name)),
             old_size: change.size.0,
             new_size: change.size.1,
-            initialiser_changed: !change.retyped,
+            initialiser_changed: change.value,
         });
     }
     for (function, why) in &entries.without_room {
@@ -122,11 +138,23 @@ pub(super) fn delta_facts(
                 let candidates = running.exe.symbols(name).map(|symbol| place(running, &symbol)).collect();
                 facts.ambiguous_symbols.push(AmbiguousSymbol { name: names::readable(name), candidates });
             }
-            Problem::UndefinedSymbol { .. }
-            | Problem::NamelessStorage(_)
-            | Problem::ForeignCopy(_)
-            | Problem::Unreadable(_) => {}
+            Problem::UndefinedSymbol { name, from } => facts
+                .undefined_symbols
+                .push(UndefinedSymbol { name: names::readable(name), from: names::readable(from) }),
+            Problem::NamelessStorage(what) => facts.nameless_storage.push(what.clone()),
+            Problem::ForeignCopy(name) => facts.foreign_copies.push(Item::named(names::readable(name))),
+            Problem::Unreadable(what) => facts.unreadable_objects.push(what.clone()),
         }
+    }
+    let item = |name: &String| Item::named(names::readable(name));
+    facts.unsplit_code = delta.unsplit.iter().map(item).collect();
+    facts.altered_entries = entries.altered.iter().map(item).collect();
+    facts.gathered_sections = delta.gathered.clone();
+    facts.never_entered = never_entered(baseline, delta, reach);
+    facts.unreadable_types = cache.unreadable();
+    for name in &delta.ambiguous {
+        let candidates = vec!["before".to_owned(), "after".to_owned()];
+        facts.ambiguous_symbols.push(AmbiguousSymbol { name: names::readable(name), candidates });
     }
     facts
 }
@@ -136,9 +164,10 @@ fn place(running: &Running, symbol: &crate::binary::executable::ExeSymbol) -> St
 }
 
 fn unit_name(baseline: &Baseline, unit: usize) -> String {
-    baseline.units.get(unit).map_or_else(String::new, |unit| {
-        format!("{} ({})", unit.crate_name, if unit.is_lib { "lib" } else { "bin" })
-    })
+    baseline
+        .units
+        .get(unit)
+        .map_or_else(String::new, |unit| format!("{} ({})", unit.crate_name, if unit.is_lib { "lib" } else { "bin" }))
 }
 
 fn missing_types(baseline: &Baseline, delta: &Delta, cache: &mut TypeCache) -> Vec<MissingTypes> {
@@ -148,12 +177,30 @@ fn missing_types(baseline: &Baseline, delta: &Delta, cache: &mut TypeCache) -> V
         let Some(new) = delta.objects.get(changed.object) else { continue };
         let known = cache.of(new);
         let level = known.types.as_ref().map_or(Level::Absent, |types| types.level.clone());
-        if level != Level::Full && !units.contains(&new.unit) {
+        // An object of nothing but `fn()`s has no types to tell of, whatever it was compiled with.
+        let full = baseline.units.get(new.unit).is_some_and(|unit| matches!(unit.debuginfo.as_str(), "2" | "full"));
+        let told = level == Level::Full || (level == Level::LinesOnly && full);
+        if !told && !units.contains(&new.unit) {
             units.push(new.unit);
             found.push(MissingTypes { unit: unit_name(baseline, new.unit), level });
         }
     }
     found
+}
+
+/// Functions that are other functions now (their signature, captures or state changed) and that only `main` leads to:
+/// `main` runs and is not called again, so the new ones never would be.
+fn never_entered(baseline: &Baseline, delta: &Delta, reach: &Reach) -> Vec<Item> {
+    if delta.instead.is_empty() {
+        return Vec::new();
+    }
+    let mains: Vec<_> = baseline.units.iter().map(|unit| format!("{}::main", unit.crate_name)).collect();
+    let entered =
+        reach.reachable(|function| function.live.is_some() && !mains.contains(&names::readable(&function.text)));
+    let never = reach.functions.iter().filter(|function| {
+        function.live.is_none() && !entered.contains(&function.piece) && delta.instead.contains(&function.name)
+    });
+    never.map(|function| Item::named(names::readable(&function.text))).collect()
 }
 
 fn optimised_units(baseline: &Baseline, delta: &Delta) -> Vec<OptimisedUnit> {

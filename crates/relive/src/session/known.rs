@@ -62,11 +62,7 @@ pub(super) fn running(baseline: &Baseline, exe_start: LiveAddr) -> Background<Ru
         .collect();
     Background::start(move || {
         let snapshot = Snapshot::read(map(&exe)?).map_err(|why| Error::file(&exe, "read the symbols of", why))?;
-        let mut reader = ObjectReader::default();
-        let mut objects = Vec::with_capacity(files.len());
-        for (unit, file) in files {
-            objects.push(reader.read(unit, &file)?);
-        }
+        let objects = read_all(&files)?;
         Ok(Running::new(Arc::new(snapshot), exe_start, objects))
     })
 }
@@ -109,9 +105,42 @@ impl ObjectReader {
     }
 }
 
+/// Reads many objects, on as many threads as help.
+pub(super) fn read_all(files: &[(usize, ObjectFile)]) -> Result<Vec<NewObject>, Error> {
+    let read = |files: &[(usize, ObjectFile)]| {
+        let mut reader = ObjectReader::default();
+        files.iter().map(|(unit, file)| reader.read(*unit, file)).collect::<Result<Vec<_>, Error>>()
+    };
+    let parts = in_parallel(files, read);
+    let mut all = Vec::with_capacity(files.len());
+    for part in parts {
+        all.extend(part?);
+    }
+    Ok(all)
+}
+
+/// Applies `work` to parts of `items`, one per processor; small lists are one part.
+pub(super) fn in_parallel<I: Sync, O: Send>(items: &[I], work: impl Fn(&[I]) -> O + Sync) -> Vec<O> {
+    const WORTH_A_THREAD: usize = 2;
+    let threads = thread::available_parallelism().map_or(1, |count| count.get());
+    let part = items.len().div_ceil(threads).max(WORTH_A_THREAD);
+    if items.len() <= part {
+        return vec![work(items)];
+    }
+    thread::scope(|scope| {
+        let work = &work;
+        let handles: Vec<_> = items.chunks(part).map(|part| scope.spawn(move || work(part))).collect();
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
 /// The libraries of the link line and the shared objects of the process.
 pub(super) struct KnownLibraries {
     archives: Background<ArchiveIndex>,
+    paths: FxHashSet<PathBuf>,
     memory: Memory,
     exported: Option<FxHashSet<NameId>>,
 }
@@ -119,6 +148,7 @@ pub(super) struct KnownLibraries {
 impl KnownLibraries {
     pub(super) fn start(baseline: &Baseline, memory: Memory) -> KnownLibraries {
         let paths = baseline.rlibs.clone();
+        let known = paths.iter().cloned().collect();
         let archives = Background::start(move || {
             let mut index = ArchiveIndex::default();
             for path in paths {
@@ -126,7 +156,18 @@ impl KnownLibraries {
             }
             Ok(index)
         });
-        KnownLibraries { archives, memory, exported: None }
+        KnownLibraries { archives, paths: known, memory, exported: None }
+    }
+
+    /// Takes in those of `paths` that came with a later build: dependencies that the program did not have.
+    pub(super) fn extend(&mut self, paths: &[PathBuf]) -> Result<(), Error> {
+        for path in paths {
+            if self.paths.insert(path.clone()) {
+                let added = self.archives.get()?.add(map(path)?);
+                added.map_err(|why| Error::file(path, "read the symbols of", why))?;
+            }
+        }
+        Ok(())
     }
 
     fn read_exports(&self) -> FxHashSet<NameId> {

@@ -10,12 +10,12 @@ use relive_process::maps::MemoryMap;
 use relive_process::unwind::Unwinder;
 use rustc_hash::FxHashMap;
 
+use crate::Error;
 use crate::binary::names;
 use crate::change::{self, Change};
 use crate::compile::{self, Baseline, Build, ObjectFile, Rebuilt};
-use crate::diff::reach::Problem;
 use crate::diff::{self, Delta, NewObject, ObjectKey, Reach, Running};
-use crate::judge::{self, Facts, TypeSet, Verdict};
+use crate::judge::{self, DeltaFacts, Facts, TypeSet, Verdict};
 use crate::link::{self, Layout, Placement};
 use crate::load::{self, Entries, Loaded};
 use crate::session::adopt::adopt;
@@ -27,7 +27,6 @@ use crate::session::pending::pending;
 use crate::session::program::Program;
 use crate::swap::{self, Committed, Moved};
 use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
-use crate::Error;
 
 /// How long a switch is tried before the user is told who is in the way.
 const TELL_AFTER: Duration = Duration::from_millis(250);
@@ -61,8 +60,9 @@ pub(super) fn end_program(child: &Child) -> Result<(), Error> {
 
 /// The answer to every change of a program that the agent could not be loaded into.
 pub(super) fn unreachable(id: u64, why: &str) -> PatchReport {
-    let reason = refusal("no-agent", "the running program", format!("the program cannot be reached: {why}"));
-    PatchReport { outcome: Outcome::Refused, reasons: vec![reason], ..PatchReport::new(id) }
+    let facts = DeltaFacts { no_agent: Some(why.to_owned()), ..DeltaFacts::default() };
+    let reasons = judge::judge_late(&facts).into_iter().map(told).collect();
+    PatchReport { outcome: Outcome::Refused, reasons, ..PatchReport::new(id) }
 }
 
 /// Answers changes of one running program.
@@ -116,6 +116,9 @@ impl Patcher {
             Some(End::CompileError(reasons)) => (Outcome::CompileError, reasons),
             Some(End::Failed(error)) => (Outcome::Failed, vec![failure(&error)]),
         };
+        if let Err(error) = self.release(baseline) {
+            tell(&Event::Note(error.to_string()));
+        }
         self.types.tidy();
         report.timings.total = ms(saved.elapsed());
         report
@@ -134,10 +137,18 @@ impl Patcher {
         let inputs = baseline.inputs();
         let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
         let clock = Instant::now();
-        let (removed, added) = self.exchanged(baseline, build)?;
+        let changed_dependencies = build.uncaptured.clone();
+        let (removed, added) = self.exchanged(build)?;
+        if !changed_dependencies.is_empty() {
+            return Err(refused(DeltaFacts { changed_dependencies, ..DeltaFacts::default() }));
+        }
+        self.libraries.extend(&baseline.rlibs)?;
         let types = &mut self.types;
         let running = self.running.get()?;
-        let delta = diff::compare(running, removed, added, &mut |new| types.of(new).functions.clone());
+        let delta = diff::compare(running, removed, added, &mut |objects| {
+            types.read_ahead(objects.iter().copied());
+            objects.iter().map(|new| types.of(new).functions.clone()).collect()
+        });
         if delta.is_empty() {
             self.commit_objects(delta, None)?;
             return Err(End::Unchanged);
@@ -146,11 +157,13 @@ impl Patcher {
         let entries = load::examine(running, &reach, &self.program.memory)?;
         let moved = lines::moved(running, &delta.moves, &self.program.memory)?;
         report.timings.diff = ms(clock.elapsed());
-        let notes = timed(&mut report.timings.judge, || self.judge(baseline, &delta, &reach, &entries))?;
+        if brings_something(&delta, &reach) {
+            let judged = timed(&mut report.timings.judge, || self.judge(baseline, &delta, &reach, &entries));
+            report.reasons = judged?;
+        }
         if later(inbox) {
             return Err(End::Superseded);
         }
-        report.reasons = notes;
         self.describe(&delta, &reach, report);
         if reach.functions.is_empty() {
             for location in &moved {
@@ -169,16 +182,15 @@ impl Patcher {
     }
 
     /// Objects of the units on disk that differ from those that run.
-    fn exchanged(&mut self, baseline: &Baseline, build: Build) -> Result<(Vec<ObjectKey>, Vec<NewObject>), Error> {
+    fn exchanged(&mut self, build: Build) -> Result<(Vec<ObjectKey>, Vec<NewObject>), Error> {
         for rebuilt in build.units {
             self.newest.insert(rebuilt.unit, rebuilt.objects);
         }
-        let _ = baseline;
         let running = self.running.get()?;
         let mut reader = ObjectReader::default();
         let mut before = ObjectReader::default();
         let mut removed = Vec::new();
-        let mut added = Vec::new();
+        let mut wanted = Vec::new();
         for (unit, objects) in &self.newest {
             for file in objects {
                 let old = running.by_cgu(*unit, &file.cgu);
@@ -191,14 +203,13 @@ impl Patcher {
                     }
                     removed.push(key);
                 }
-                added.push(reader.read(*unit, file)?);
+                wanted.push((*unit, file.clone()));
             }
             let stays = |cgu: &str| objects.iter().any(|file| file.cgu == cgu);
-            removed.extend(
-                running.objects().filter(|(_, old)| old.unit == *unit && !stays(&old.cgu)).map(|(key, _)| key),
-            );
+            removed
+                .extend(running.objects().filter(|(_, old)| old.unit == *unit && !stays(&old.cgu)).map(|(key, _)| key));
         }
-        Ok((removed, added))
+        Ok((removed, known::read_all(&wanted)?))
     }
 
     /// What runs is the newest build now.
@@ -211,6 +222,15 @@ impl Patcher {
         Ok(())
     }
 
+    /// Removes kept objects that are neither the newest nor those that run.
+    fn release(&self, baseline: &Baseline) -> Result<(), Error> {
+        let mut live: FxHashMap<usize, Vec<ObjectFile>> = self.newest.clone();
+        for ((unit, _), file) in &self.files {
+            live.entry(*unit).or_default().push(file.clone());
+        }
+        live.iter().try_for_each(|(unit, objects)| baseline.release_objects(*unit, objects))
+    }
+
     fn judge(
         &mut self,
         baseline: &Baseline,
@@ -220,6 +240,7 @@ impl Patcher {
     ) -> Result<Vec<Reason>, End> {
         let running = self.running.get()?;
         let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).collect();
+        self.types.read_ahead(old.iter().copied().chain(&delta.objects));
         let old: Vec<_> = old.into_iter().map(|object| self.types.of(object)).collect();
         let new: Vec<_> = delta.objects.iter().map(|object| self.types.of(object)).collect();
         let mut delta_facts = facts::delta_facts(baseline, running, delta, reach, entries, &mut self.types);
@@ -229,60 +250,10 @@ impl Patcher {
             new: TypeSet { objects: new.iter().filter_map(|known| known.types.as_ref()).collect() },
             delta: delta_facts,
         };
-        let mut refusals = self.unlinkable(delta, reach, entries);
-        refusals.extend(never_entered(baseline, delta, reach));
         match judge::judge(&facts) {
-            Verdict::Accepted(notes) if refusals.is_empty() => Ok(notes.into_iter().map(told).collect()),
-            Verdict::Accepted(_) => Err(End::Refused(refusals)),
-            Verdict::Refused(mut reasons) => {
-                refusals.splice(0..0, reasons.drain(..).map(told));
-                Err(End::Refused(refusals))
-            }
+            Verdict::Accepted(notes) => Ok(notes.into_iter().map(told).collect()),
+            Verdict::Refused(reasons) => Err(End::Refused(reasons.into_iter().map(told).collect())),
         }
-    }
-
-    fn unlinkable(&mut self, delta: &Delta, reach: &Reach, entries: &Entries) -> Vec<Reason> {
-        let mut out = Vec::new();
-        for problem in &reach.problems {
-            out.extend(match problem {
-                Problem::UndefinedSymbol { name, from } => Some(refusal(
-                    "undefined-symbol",
-                    &names::readable(name),
-                    format!("`{}`, which `{from}` needs, is not in the program, nor in its libraries", names::readable(name)),
-                )),
-                Problem::NamelessStorage(what) => {
-                    Some(refusal("nameless-storage", what, format!("{what} is storage without a name of its own")))
-                }
-                Problem::ForeignCopy(name) => {
-                    let name = names::readable(name);
-                    let text = format!("the only copies of `{name}` in the program belong to a crate that is not edited");
-                    Some(refusal("foreign-copy", &name, text))
-                }
-                Problem::Unreadable(what) => Some(refusal("unreadable-object", what, what.clone())),
-                Problem::NewThreadLocal(_) | Problem::UnknownRelocation { .. } | Problem::AmbiguousSymbol(_) => None,
-            });
-        }
-        for name in &delta.unsplit {
-            let name = names::readable(name);
-            let text = format!("the code around `{name}` changed and cannot be taken apart into functions");
-            out.push(refusal("unsplit-code", &name, text));
-        }
-        for name in &delta.gathered {
-            let text = format!(
-                "section `{name}` changed: it is gathered when a program is linked or loaded (constructors, registries), \
-                 which has happened"
-            );
-            out.push(refusal("gathered-section", name, text));
-        }
-        for name in &entries.altered {
-            let name = names::readable(name);
-            let text = format!("the code of `{name}` in memory is not the built one: a breakpoint or another tool's hook");
-            out.push(refusal("entry-altered", &name, text));
-        }
-        for what in self.types.unreadable() {
-            out.push(refusal("no-type-info", &what, format!("debug information cannot be read: {what}")));
-        }
-        out
     }
 
     fn describe(&self, delta: &Delta, reach: &Reach, report: &mut PatchReport) {
@@ -302,13 +273,14 @@ impl Patcher {
         let layout = Layout::new(reach, &entries.plans).map_err(fatal)?;
         let program = &mut self.program;
         if layout.new_entries() as u64 > program.tables.left() {
-            let text = format!("the table of patched functions has {} entries left", program.tables.left());
-            return Err(End::Refused(vec![refusal("tables-full", "table", text)]));
+            let full = format!("the table of patched functions has {} entries left", program.tables.left());
+            return Err(refused(DeltaFacts { tables_full: Some(full), ..DeltaFacts::default() }));
         }
         let size = layout.size(reach);
         let Some(reserved) = program.room.find(size) else {
-            let text = format!("{size} bytes are needed near the program's code and {} slots are left", program.room.left());
-            return Err(End::Refused(vec![refusal("no-room", "memory", text)]));
+            let none =
+                format!("{size} bytes are needed near the program's code and {} slots are left", program.room.left());
+            return Err(refused(DeltaFacts { no_room: Some(none), ..DeltaFacts::default() }));
         };
         program.room.take(&reserved);
         let placement = Placement {
@@ -362,6 +334,16 @@ impl Patcher {
     }
 }
 
+/// Whether there is anything to judge: where no code and no variable is new, what runs goes on as it was.
+fn brings_something(delta: &Delta, reach: &Reach) -> bool {
+    !(reach.functions.is_empty()
+        && reach.problems.is_empty()
+        && delta.statics.is_empty()
+        && delta.gathered.is_empty()
+        && delta.unsplit.is_empty()
+        && delta.ambiguous.is_empty())
+}
+
 /// Whether a build input was saved since, or the program ended.
 fn saved_again(inbox: &mut Inbox, inputs: &change::Inputs) -> bool {
     inbox.has(&mut |saved| !change::classify(inputs, &saved.files).is_empty())
@@ -375,10 +357,10 @@ fn compile_change(
     report: &mut PatchReport,
 ) -> Result<Build, End> {
     let clock = Instant::now();
-    let rebuilt = if change.manifests.is_empty() {
-        compile::rebuild(baseline, change, cancelled)
-    } else {
+    let rebuilt = if baseline.needs_cargo(change) {
         compile::rebuild_with_cargo(baseline, &mut |line| tell(&Event::Relayed(line)))
+    } else {
+        compile::rebuild(baseline, change, cancelled)
     };
     report.timings.compile = ms(clock.elapsed());
     match rebuilt? {
@@ -388,6 +370,8 @@ fn compile_change(
             Ok(build)
         }
         Rebuilt::Cancelled => Err(End::Superseded),
+        // Half of the files of a save that takes a moment.
+        Rebuilt::CompileError { .. } if cancelled() => Err(End::Superseded),
         Rebuilt::CompileError { rendered, first } => {
             rendered.into_iter().for_each(|text| tell(&Event::Relayed(text)));
             Err(End::CompileError(vec![Reason {
@@ -402,34 +386,6 @@ fn compile_change(
     }
 }
 
-/// Functions that are other functions now (their signature, captures or state changed) and that only `main` leads to:
-/// `main` runs and is not called again, so the new ones never would be.
-fn never_entered(baseline: &Baseline, delta: &Delta, reach: &Reach) -> Vec<Reason> {
-    if delta.kept_old.is_empty() {
-        return Vec::new();
-    }
-    let mains: Vec<_> = baseline.units.iter().map(|unit| format!("{}::main", unit.crate_name)).collect();
-    let entered = reach.reachable(|function| {
-        function.live.is_some() && !mains.contains(&names::readable(&function.text))
-    });
-    let kept: Vec<_> = delta.kept_old.iter().map(|text| names::path_key(text)).collect();
-    let never = reach.functions.iter().filter(|function| {
-        function.live.is_none()
-            && !entered.contains(&function.piece)
-            && kept.contains(&names::path_key(&function.text))
-    });
-    never
-        .map(|function| {
-            let name = names::readable(&function.text);
-            let text = format!(
-                "`{name}` has another signature, captures or state now, and only `main` leads to it, which runs already \
-                 and goes on calling the old one"
-            );
-            refusal("only-main-calls", &name, text)
-        })
-        .collect()
-}
-
 fn told(reason: judge::Reason) -> Reason {
     Reason {
         rule: reason.rule.to_owned(),
@@ -441,9 +397,9 @@ fn told(reason: judge::Reason) -> Reason {
     }
 }
 
-fn refusal(rule: &str, item: &str, message: String) -> Reason {
-    let help = "To take the edit as it is, stop the program and start it again with `cargo relive run`.".to_owned();
-    Reason { rule: rule.to_owned(), item: item.to_owned(), message, help, file: None, line: None }
+/// The refusal by what linking or loading ran into.
+fn refused(facts: DeltaFacts) -> End {
+    End::Refused(judge::judge_late(&facts).into_iter().map(told).collect())
 }
 
 fn failure(error: &Error) -> Reason {

@@ -57,17 +57,11 @@ impl Tables {
     ///
     /// # Errors
     /// If the process cannot be written.
-    pub fn prepare(
-        &mut self,
-        memory: &Memory,
-        now: &[(u32, LiveAddr)],
-        then: &[(u32, LiveAddr)],
-    ) -> Result<(), Error> {
+    pub fn prepare(&mut self, memory: &Memory, now: &[(u32, LiveAddr)], then: &[(u32, LiveAddr)]) -> Result<(), Error> {
         let current = self.current;
         set(&mut self.contents[current], memory, self.near.table(current as u64), now)?;
         let goal = {
-            let mut goal: Vec<(u32, LiveAddr)> =
-                (0u32..).zip(self.contents[current].iter().copied()).collect();
+            let mut goal: Vec<(u32, LiveAddr)> = (0u32..).zip(self.contents[current].iter().copied()).collect();
             for (index, addr) in then {
                 if let Some(entry) = goal.get_mut(*index as usize) {
                     entry.1 = *addr;
@@ -96,16 +90,11 @@ impl Tables {
     #[must_use]
     pub fn is_inside_stub(&self, addr: LiveAddr) -> bool {
         let span = self.stubs.range(..=addr).next_back();
-        span.is_some_and(|(start, end)| addr < *end && (addr.0 - start.0) % STUB_LEN as u64 != 0)
+        span.is_some_and(|(start, end)| addr < *end && !(addr.0 - start.0).is_multiple_of(STUB_LEN as u64))
     }
 }
 
-fn set(
-    known: &mut Vec<LiveAddr>,
-    memory: &Memory,
-    table: LiveAddr,
-    entries: &[(u32, LiveAddr)],
-) -> Result<(), Error> {
+fn set(known: &mut Vec<LiveAddr>, memory: &Memory, table: LiveAddr, entries: &[(u32, LiveAddr)]) -> Result<(), Error> {
     for (index, addr) in entries {
         let at = *index as usize;
         if known.get(at) == Some(addr) {

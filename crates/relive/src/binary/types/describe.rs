@@ -39,7 +39,7 @@ pub struct Variant {
     /// Its name.
     pub name: String,
     /// Its discriminant; none for the variant that all other values stand for.
-    pub discriminant: Option<i64>,
+    pub discriminant: Option<i128>,
     /// Its fields.
     pub fields: Vec<Field>,
 }
@@ -158,27 +158,36 @@ pub(super) fn size(tables: &Tables, id: Id) -> Option<u64> {
 }
 
 fn describe(tables: &Tables, node: &Node) -> Description {
-    let parts = tables.parts(node);
-    let of = |role: Role| parts.iter().filter(move |part| part.role == role);
-    let mut variants: Vec<Variant> = of(Role::Variant)
-        .map(|part| Variant {
-            name: variant_name(tables, part),
-            discriminant: part.value,
-            fields: tables.node(part.target).map(|inner| describe(tables, inner).fields).unwrap_or_default(),
-        })
-        .collect();
-    variants.extend(of(Role::Enumerator).map(|part| Variant {
+    let tag = parts_of(tables, node, Role::Tag).map(|part| field(tables, part)).next();
+    let tag_type = tag.as_ref().map_or_else(|| type_name(tables, node.target), |tag| tag.type_name.clone());
+    let is_unsigned = tag_type.starts_with('u');
+    let discriminant =
+        |part: &Part| part.value.map(|value| if is_unsigned { i128::from(value as u64) } else { i128::from(value) });
+    let with_fields = parts_of(tables, node, Role::Variant).map(|part| Variant {
+        name: variant_name(tables, part),
+        discriminant: discriminant(part),
+        fields: tables.node(part.target).map(|inner| fields(tables, inner)).unwrap_or_default(),
+    });
+    let plain = parts_of(tables, node, Role::Enumerator).map(|part| Variant {
         name: name(tables, part),
-        discriminant: part.value,
+        discriminant: discriminant(part),
         fields: Vec::new(),
-    }));
+    });
     Description {
         size: node.size.unwrap_or(0),
         align: u64::from(node.align),
-        fields: of(Role::Field).map(|part| field(tables, part)).collect(),
-        tag: of(Role::Tag).map(|part| field(tables, part)).next(),
-        variants,
+        fields: fields(tables, node),
+        variants: with_fields.chain(plain).collect(),
+        tag,
     }
+}
+
+fn parts_of<'a>(tables: &'a Tables, node: &Node, role: Role) -> impl Iterator<Item = &'a Part> {
+    tables.parts(node).iter().filter(move |part| part.role == role)
+}
+
+fn fields(tables: &Tables, node: &Node) -> Vec<Field> {
+    parts_of(tables, node, Role::Field).map(|part| field(tables, part)).collect()
 }
 
 fn field(tables: &Tables, part: &Part) -> Field {

@@ -363,7 +363,7 @@ impl Cursor<'_> {
                 self.fixed(4)?;
                 Value::Absent
             }
-            other => return Err(gimli::Error::UnknownForm(other).into()),
+            other => return Err(gimli::Error::UnknownForm(other)),
         })
     }
 

@@ -31,7 +31,16 @@ pub(super) struct Identity<'a> {
     /// Hashes of types as part of a signature; 0 when not known yet.
     types: Vec<u64>,
     open: Vec<Id>,
+    /// How many more types may be entered for the present signature.
+    budget: u32,
 }
+
+/// Types inside types inside types: beyond this a type counts by its exact name, which at worst tells apart what is
+/// the same.
+const DEEPEST: usize = 100;
+
+/// The same for their number: types that hold each other are entered once for each way that leads to them.
+const BUDGET: u32 = 20_000;
 
 /// Mixes `value` into `state`; not commutative.
 pub(super) fn mix(state: u64, value: u64) -> u64 {
@@ -46,7 +55,7 @@ impl<'a> Identity<'a> {
             let outer = paths.get(node.parent as usize).copied().unwrap_or_default();
             paths.push(path(outer, tables.bytes(node.name)));
         }
-        Identity { tables, paths, types: vec![0; tables.nodes.len()], open: Vec::new() }
+        Identity { tables, paths, types: vec![0; tables.nodes.len()], open: Vec::new(), budget: BUDGET }
     }
 
     pub(super) fn path(&self, id: Id) -> PathFacts {
@@ -92,6 +101,7 @@ impl<'a> Identity<'a> {
 
     /// The hash of a type as part of a signature.
     pub(super) fn type_hash(&mut self, id: Id) -> u64 {
+        self.budget = BUDGET;
         self.visit(id).0
     }
 
@@ -116,10 +126,17 @@ impl<'a> Identity<'a> {
             self.remember(id, hash);
             return (hash, usize::MAX);
         }
+        self.enter(id, node)
+    }
+
+    /// The hash of a type with all that it holds; types that hold themselves are only entered once.
+    fn enter(&mut self, id: Id, node: &Node) -> (u64, usize) {
+        let facts = self.path(id);
         if let Some(depth) = self.open.iter().position(|open| *open == id) {
             return (mix(6, facts.erased), depth);
         }
-        if self.open.len() > 200 {
+        self.budget = self.budget.saturating_sub(1);
+        if self.open.len() > DEEPEST || self.budget == 0 {
             return (mix(7, facts.exact), 0);
         }
         self.open.push(id);
@@ -156,7 +173,7 @@ impl<'a> Identity<'a> {
             let (inner, low) = match part.role {
                 // The struct of a variant is part of its enum.
                 Role::Variant => match tables.node(part.target) {
-                    Some(variant) => self.inside(part.target, variant),
+                    Some(variant) => self.enter(part.target, variant),
                     None => (0, usize::MAX),
                 },
                 Role::Field

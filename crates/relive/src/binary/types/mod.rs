@@ -330,12 +330,15 @@ impl<'a> Lists<'a> {
         if facts.unnameable || in_type || name.is_empty() || name.ends_with(b"::{vtable_type}") {
             return;
         }
-        let kind = match node.kind {
-            Kind::Union => TypeKind::Union,
-            Kind::Enumeration => TypeKind::Enum,
-            _ if node.parent == NONE => TypeKind::Structural,
-            _ if tables.parts(node).iter().any(|part| matches!(part.role, Role::Variant | Role::Tag)) => TypeKind::Enum,
-            _ => TypeKind::Struct,
+        let has_variants = tables.parts(node).iter().any(|part| matches!(part.role, Role::Variant | Role::Tag));
+        let kind = if node.kind == Kind::Union {
+            TypeKind::Union
+        } else if node.kind == Kind::Enumeration || has_variants {
+            TypeKind::Enum
+        } else if node.parent == NONE {
+            TypeKind::Structural
+        } else {
+            TypeKind::Struct
         };
         let (layout, shape) = self.identity.layout(id);
         self.types.push(TypeDef {

@@ -1,18 +1,20 @@
 //! The first build and replays with the real cargo and rustc on small packages made here. This executable is also the
 //! rustc wrapper, the linker stand-in and the runner of these builds, and the session that one test kills.
 
+mod dependencies;
+mod support;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use relive::change::{Change, Watcher, classify};
-use relive::compile::{
-    Baseline, Build, BuildSettings, FirstBuildError, ObjectFile, Rebuilt, first_build, rebuild, rebuild_with_cargo,
-    roles,
-};
+use relive::compile::{FirstBuildError, ObjectFile, Rebuilt, first_build, rebuild, rebuild_with_cargo, roles};
+
+use support::*;
 
 const TESTS: &[(&str, fn())] = &[
     ("a_second_start_compiles_nothing", a_second_start_compiles_nothing),
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
     }
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let mut failed = 0;
-    for (name, test) in TESTS.iter().filter(|(name, _)| name.contains(&wanted)) {
+    for (name, test) in TESTS.iter().chain(dependencies::TESTS).filter(|(name, _)| name.contains(&wanted)) {
         let clock = Instant::now();
         let passed = std::panic::catch_unwind(test).is_ok();
         failed += usize::from(!passed);
@@ -344,105 +346,4 @@ fn a_path_with_a_space_works() {
     let (mut baseline, _) = build(&folder);
     let change = change(&baseline, &folder, "base/src/lib.rs");
     assert_eq!(built(rebuild(&mut baseline, &change, &mut || false)).units.len(), 3);
-}
-
-/// A workspace of a library and a package with library and executable.
-fn workspace(name: &str) -> PathBuf {
-    let folder = scratch(name);
-    write(&folder.join("Cargo.toml"), "[workspace]\nmembers = [\"app\", \"base\"]\nresolver = \"2\"\n");
-    let package = |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
-    write(&folder.join("base/Cargo.toml"), &package("base"));
-    write(&folder.join("base/src/lib.rs"), "pub fn value() -> u32 {\n    3\n}\n");
-    let uses = format!("{}[dependencies]\nbase = {{ path = \"../base\" }}\n", package("app"));
-    write(&folder.join("app/Cargo.toml"), &uses);
-    write(
-        &folder.join("app/src/lib.rs"),
-        "pub fn show(text: &str) {\n    println!(\"{text} {}\", base::value());\n}\n",
-    );
-    write(&folder.join("app/src/main.rs"), "fn main() {\n    if base::value() > 0 { app::show(\"one\"); }\n}\n");
-    folder
-}
-
-fn scratch(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("compile-{}", std::process::id()));
-    let folder = root.join(name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder).expect("removes");
-    }
-    fs::create_dir_all(&folder).expect("creates");
-    folder
-}
-
-fn settings(folder: &Path) -> BuildSettings {
-    BuildSettings {
-        cargo: std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from),
-        self_exe: std::env::current_exe().expect("has a path"),
-        cargo_run_args: Vec::new(),
-        program_args: Vec::new(),
-        cwd: folder.to_owned(),
-        colour: false,
-    }
-}
-
-fn build(folder: &Path) -> (Baseline, Vec<String>) {
-    let mut said = Vec::new();
-    let baseline = first_build(&settings(folder), &mut |line| said.push(line));
-    (baseline.unwrap_or_else(|error| panic!("{error:?}\n{}", said.join("\n"))), said)
-}
-
-fn built(rebuilt: Result<Rebuilt, relive::Error>) -> Build {
-    match rebuilt {
-        Ok(Rebuilt::Built(build)) => build,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn change(baseline: &Baseline, folder: &Path, file: &str) -> Change {
-    let change = classify(&baseline.inputs(), &[folder.join(file)]);
-    assert!(!change.is_empty(), "{file} is an input");
-    change
-}
-
-fn objects(baseline: &Baseline) -> BTreeSet<(u64, u64)> {
-    baseline.units.iter().flat_map(|unit| ids(&unit.objects)).collect()
-}
-
-fn ids(objects: &[ObjectFile]) -> BTreeSet<(u64, u64)> {
-    objects.iter().map(|object| object.id).collect()
-}
-
-fn old_and_new_exist(baseline: &Baseline, new: &[ObjectFile]) -> bool {
-    baseline.units.iter().flat_map(|unit| &unit.objects).chain(new).all(|object| object.path.is_file())
-}
-
-fn cargo_build(folder: &Path) -> String {
-    let cargo = settings(folder).cargo;
-    let output = Command::new(cargo).arg("build").current_dir(folder).stdin(Stdio::null()).output().expect("starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    said
-}
-
-fn output_of(exe: &Path) -> String {
-    String::from_utf8(Command::new(exe).output().expect("starts").stdout).expect("is text")
-}
-
-fn inode(path: &Path) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).expect("exists"))
-}
-
-fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().expect("has a folder")).expect("creates");
-    fs::write(path, text).expect("writes");
-}
-
-fn append(path: &Path, text: &str) {
-    let before = fs::read_to_string(path).expect("reads");
-    write(path, &(before + text));
-}
-
-fn edit(path: &Path, from: &str, to: &str) {
-    let before = fs::read_to_string(path).expect("reads");
-    assert!(before.contains(from), "`{from}` is not in {}", path.display());
-    write(path, &before.replace(from, to));
 }

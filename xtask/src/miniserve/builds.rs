@@ -1,0 +1,118 @@
+//! Plain `cargo build` of the program, before, between and beside relive, and what each of them compiled.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use super::context;
+use super::session::Session;
+use super::source::{Edit, Source};
+
+/// What one `cargo build` did.
+pub(crate) struct Build {
+    seconds: f64,
+    /// `Compiling` lines.
+    compiled: Vec<String>,
+    /// Artifacts that were not there already.
+    stale: usize,
+}
+
+/// Run, edit, quit, run again; then plain builds between two runs. `hint` is the text on the page now; nothing may be
+/// compiled that was compiled before.
+pub(crate) fn restarts(source: &Source, relive: &Path, hint: &str) -> Result<(), String> {
+    let mut bad = Vec::new();
+    println!("{:34} {:>9} {:>9} {:>9}", "step", "compiled", "stale", "seconds");
+    again(source, relive, "run, after edits and a quit", [hint, "Once more..."], &mut bad)?;
+    for (name, may_compile) in [("cargo build", true), ("cargo build, again", false)] {
+        let build = build(source, &source.path("target"))?;
+        println!("{name:34} {:>9} {:>9} {:>9.1}", build.compiled.len(), build.stale, build.seconds);
+        if !may_compile && (!build.compiled.is_empty() || build.stale > 0) {
+            bad.push(format!("{name} compiled {}", names(&build.compiled)));
+        }
+    }
+    again(source, relive, "run, after that", ["Once more...", "And again..."], &mut bad)?;
+    if bad.is_empty() { Ok(()) } else { Err(bad.join("\n")) }
+}
+
+/// `cargo build` and relive's first build, each from an empty target directory. The session runs on.
+pub(crate) fn first<'a>(source: &'a Source, relive: &Path) -> Result<Session<'a>, String> {
+    let (beside, target) = (source.path("target-cargo"), source.path("target"));
+    empty(&beside)?;
+    let build = build(source, &beside)?;
+    empty(&beside)?;
+    println!("cargo build, from nothing: {:.1} s ({} packages)", build.seconds, build.compiled.len());
+    empty(&target)?;
+    let session = Session::start(source, relive)?;
+    let (seconds, packages) = (session.start_seconds, session.compiled().len());
+    println!("relive, from nothing:      {seconds:.1} s ({packages} packages)");
+    println!("ratio:                     {:.3} (aim 1.05)", seconds / build.seconds);
+    Ok(session)
+}
+
+/// The packages in cargo's `Compiling` lines.
+pub(crate) fn compiled(stderr: &str) -> Vec<String> {
+    let lines = stderr.lines().filter_map(|line| line.trim_start().strip_prefix("Compiling "));
+    lines.map(|rest| rest.split(' ').next().unwrap_or(rest).to_owned()).collect()
+}
+
+/// Starts relive where all is compiled, edits once, and ends it.
+fn again(source: &Source, relive: &Path, name: &str, hints: [&str; 2], bad: &mut Vec<String>) -> Result<(), String> {
+    let mut session = Session::start(source, relive)?;
+    let compiled = session.compiled();
+    println!("{name:34} {:>9} {:>9} {:>9.1}", compiled.len(), "", session.start_seconds);
+    if !compiled.is_empty() {
+        bad.push(format!("{name}: relive had cargo compile {}", names(&compiled)));
+    }
+    let [old, new] = hints;
+    let edit = Edit::hint("edit after a restart", old, new);
+    let wanted = edit.page_after(&session.page()?)?;
+    session.edit(&edit)?;
+    if session.page()? != wanted {
+        bad.push(format!("{name}: the edit is answered, and not on the page"));
+    }
+    session.quit()
+}
+
+fn build(source: &Source, target: &Path) -> Result<Build, String> {
+    let mut command = Command::new("cargo");
+    command.args(["build", "--offline", "--locked", "--message-format=json", "--manifest-path"]).arg(source.manifest());
+    command.env("CARGO_TARGET_DIR", target).current_dir(source.path("package")).stdin(Stdio::null());
+    crate::steps::without_cargos_variables(&mut command);
+    let start = Instant::now();
+    let output = command.output().map_err(|why| format!("cannot start cargo: {why}"))?;
+    let seconds = start.elapsed().as_secs_f64();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        return Err(format!("`cargo build` failed: {stderr}"));
+    }
+    Ok(Build { seconds, compiled: compiled(&stderr), stale: stale(&stdout) })
+}
+
+fn stale(messages: &str) -> usize {
+    let artifacts = messages.lines().filter(|line| line.starts_with("{\"reason\":\"compiler-artifact\""));
+    artifacts.filter(|line| !line.trim_end().ends_with("\"fresh\":true}")).count()
+}
+
+fn names(packages: &[String]) -> String {
+    let shown: Vec<&str> = packages.iter().take(5).map(String::as_str).collect();
+    format!("{} packages ({}{})", packages.len(), shown.join(", "), if packages.len() > 5 { ", ..." } else { "" })
+}
+
+fn empty(folder: &Path) -> Result<(), String> {
+    if folder.exists() { fs::remove_dir_all(folder).map_err(context("remove", folder)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_words_are_read() {
+        let stderr = "   Compiling libc v0.2.1\n   Compiling miniserve v0.35.0 (folder)\n    Finished `dev`\n";
+        assert_eq!(compiled(stderr), ["libc", "miniserve"]);
+        let artifact = |fresh| format!("{{\"reason\":\"compiler-artifact\",\"executable\":null,\"fresh\":{fresh}}}\n");
+        let stdout = artifact(true) + &artifact(false) + "{\"reason\":\"build-finished\",\"success\":true}\n";
+        assert_eq!(stale(&stdout), 1);
+    }
+}

@@ -1,0 +1,145 @@
+//! miniserve under relive: a program from outside, edited while requests go on.
+//!
+//! In this order: the first build against cargo's; three edits under traffic, where each answer has to be the old page or
+//! the new one, byte for byte; thirty edits of a constant, for what everything but rustc takes; restarts and plain builds
+//! between them, which may compile nothing twice.
+//!
+//! `RELIVE` names the executable; without it the release build is taken. Cargo obtains the program. It writes below
+//! `target/xtask/miniserve` only.
+
+mod builds;
+mod http;
+mod patch;
+mod session;
+mod source;
+mod traffic;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use session::Session;
+use source::{Edit, Source};
+use traffic::Traffic;
+
+/// The hint in the search field as published, and after the edit under traffic.
+const PUBLISHED: &str = "Search...";
+const EDITED: &str = "Look for...";
+/// Edits of a constant.
+const CONSTANT_EDITS: usize = 30;
+/// Median of everything but rustc that `--strict` allows, in milliseconds.
+const STRICT_MS: f64 = 25.0;
+
+struct Options {
+    strict: bool,
+    first_build: bool,
+}
+
+/// Runs all parts; `Err` if anything was bad.
+pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
+    let options = Options::parse(args)?;
+    let target = crate::steps::target_dir(root);
+    let relive = env::var_os("RELIVE").map_or_else(|| target.join("release/cargo-relive"), PathBuf::from);
+    if !relive.exists() {
+        return Err(format!("there is no `{}`: run `cargo build --release`, or set RELIVE", relive.display()));
+    }
+    let source = Source::obtain(target.join("xtask/miniserve"))?;
+    heading("first build");
+    let mut session = if options.first_build {
+        builds::first(&source, &relive)?
+    } else {
+        let session = Session::start(&source, &relive)?;
+        println!("not measured; started after {:.1} s", session.start_seconds);
+        session
+    };
+    heading("edits while requests go on");
+    let mut bad = Vec::new();
+    bad.extend(under_traffic(&mut session).err());
+    heading(&format!("{CONSTANT_EDITS} edits of a constant"));
+    bad.extend(constants(&mut session, options.strict).err());
+    session.quit()?;
+    heading("restarts");
+    bad.extend(builds::restarts(&source, &relive, &hint(CONSTANT_EDITS)).err());
+    if bad.is_empty() { Ok(()) } else { Err(bad.join("\n")) }
+}
+
+/// Three edits while requests go on, and a table of what was answered.
+fn under_traffic(session: &mut Session) -> Result<(), String> {
+    let mut page = session.page()?;
+    let traffic = Traffic::start(session.port, &page);
+    let mut bad = Vec::new();
+    println!(
+        "{:16} {:10} {:>9} {:>9} {:>7} {:>7} {:>5} {:>10}",
+        "edit", "outcome", "rustc ms", "rest ms", "old", "new", "bad", "slowest ms"
+    );
+    for edit in [Edit::hint("text of the page", PUBLISHED, EDITED), Edit::generic(), Edit::top_line()] {
+        let after = edit.page_after(&page)?;
+        traffic.expect(&page, &after)?;
+        let patch = session.edit(&edit)?;
+        let counts = traffic.switched()?;
+        println!(
+            "{:16} {:10} {:>9.0} {:>9.1} {:>7} {:>7} {:>5} {:>10.1}",
+            edit.name,
+            patch.outcome,
+            patch.rustc,
+            patch.rest,
+            counts.old,
+            counts.new,
+            counts.bad,
+            counts.slowest.as_secs_f64() * 1e3
+        );
+        bad.extend(counts.first_bad.map(|why| format!("`{}`, {} bad answers: {why}", edit.name, counts.bad)));
+        page = after;
+    }
+    if bad.is_empty() { Ok(()) } else { Err(bad.join("\n")) }
+}
+
+/// Many small edits, one after the other, and a table of what the steps took.
+fn constants(session: &mut Session, strict: bool) -> Result<(), String> {
+    let mut patches = Vec::new();
+    let (mut page, mut old) = (session.page()?, EDITED.to_owned());
+    for nth in 1..=CONSTANT_EDITS {
+        let edit = Edit::hint("constant", &old, &hint(nth));
+        page = edit.page_after(&page)?;
+        patches.push(session.edit(&edit)?);
+        if session.page()? != page {
+            return Err(format!("edit {nth} is answered, and not on the page"));
+        }
+        old = hint(nth);
+    }
+    let (median, table) = patch::summary(&patches);
+    print!("{table}");
+    if strict && median > STRICT_MS {
+        return Err(format!("everything but rustc takes {median:.1} ms, more than {STRICT_MS} ms"));
+    }
+    Ok(())
+}
+
+fn hint(nth: usize) -> String {
+    format!("Seek {nth}...")
+}
+
+/// Announces a part, with the load that its figures are to be read by.
+fn heading(part: &str) {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("\n=== {part} (load {})", load.split(' ').next().unwrap_or("unknown"));
+}
+
+/// Gives an error of the file system its step and file.
+fn context<'a>(step: &'a str, path: &'a Path) -> impl FnOnce(std::io::Error) -> String + 'a {
+    move |why| format!("cannot {step} `{}`: {why}", path.display())
+}
+
+impl Options {
+    fn parse(args: &[String]) -> Result<Options, String> {
+        let mut options = Options { strict: false, first_build: true };
+        for flag in args {
+            match flag.as_str() {
+                "--strict" => options.strict = true,
+                "--no-first-build" => options.first_build = false,
+                _ => return Err(format!("`{flag}` is unknown: --strict, --no-first-build")),
+            }
+        }
+        Ok(options)
+    }
+}
