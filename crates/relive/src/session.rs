@@ -85,7 +85,7 @@ pub fn run(settings: Settings, tell: &mut dyn FnMut(&Event)) -> Result<i32, Sess
 fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, SessionError> {
     let began = Instant::now();
     let mut baseline = first_build(settings, tell)?;
-    let started = Program::start(&baseline, settings.agent)?;
+    let started = Program::start(&baseline, settings.agent, &mut |pid| tell(&Event::Spawned { pid }))?;
     let child = started.child();
     let mut inbox = Inbox::new();
     inbox.await_exit(Arc::clone(&child));

@@ -1,6 +1,6 @@
 //! The program's sources: obtained through cargo, brought back to what was published, edited.
 //!
-//! The package is copied out of cargo's own store and made a workspace of its own; its Cargo.lock is kept. Files that are
+//! The package is copied by `cargo vendor` and made a workspace of its own; its Cargo.lock is kept. Files that are
 //! right already are not written, so that a second run finds a warm build.
 
 use std::fs::{self, File};
@@ -49,14 +49,8 @@ impl Source {
     /// Obtains the package, and resets the copy to what was published.
     pub(crate) fn obtain(folder: PathBuf) -> Result<Source, String> {
         let source = Source { folder };
-        let fetch = source.path("fetch");
-        let manifest = fetch.join("Cargo.toml");
-        write(&fetch.join("src/lib.rs"), b"")?;
-        write(&manifest, format!("{FETCH}miniserve = \"={VERSION}\"\n\n[workspace]\n").as_bytes())?;
-        cargo(&["fetch"], &manifest)?;
-        let metadata = cargo(&["metadata", "--offline", "--format-version=1"], &manifest)?;
-        let published = published_in(&metadata).ok_or("cargo does not say where the package is")?;
-        copy(&published, &source.path("package"))?;
+        source.obtain_published()?;
+        copy(&source.path("published"), &source.path("package"))?;
         cargo(&["fetch", "--locked"], &source.manifest())?;
         source.write_served()?;
         Ok(source)
@@ -83,6 +77,23 @@ impl Source {
         let beside = self.path("saved");
         fs::write(&beside, text).map_err(context("write", &beside))?;
         fs::rename(&beside, &path).map_err(context("save", &path))
+    }
+
+    /// Has cargo copy the package as it was published, once.
+    fn obtain_published(&self) -> Result<(), String> {
+        let (published, vendored) = (self.path("published"), self.path("vendored"));
+        if published.exists() {
+            return Ok(());
+        }
+        let fetch = self.path("fetch");
+        let manifest = fetch.join("Cargo.toml");
+        write(&fetch.join("src/lib.rs"), b"")?;
+        write(&manifest, format!("{FETCH}miniserve = \"={VERSION}\"\n\n[workspace]\n").as_bytes())?;
+        let folder = vendored.to_str().ok_or("the target directory has a name that is not UTF-8")?;
+        cargo(&["vendor", "--versioned-dirs", folder], &manifest)?;
+        let package = vendored.join(format!("miniserve-{VERSION}"));
+        fs::rename(&package, &published).map_err(context("take", &package))?;
+        fs::remove_dir_all(&vendored).map_err(context("remove", &vendored))
     }
 
     fn write_served(&self) -> Result<(), String> {
@@ -138,24 +149,17 @@ impl Edit {
     }
 }
 
-/// Runs cargo on a manifest, and gives its stdout.
-fn cargo(words: &[&str], manifest: &Path) -> Result<String, String> {
+/// Runs cargo on a manifest.
+fn cargo(words: &[&str], manifest: &Path) -> Result<(), String> {
     let mut command = Command::new("cargo");
     command.args(words).arg("--manifest-path").arg(manifest);
     crate::steps::without_cargos_variables(&mut command);
     let output = command.output().map_err(|why| format!("cannot start cargo: {why}"))?;
     if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(())
     } else {
         Err(format!("`cargo {}` failed:\n{}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
     }
-}
-
-/// The folder of the published package in cargo's metadata.
-fn published_in(metadata: &str) -> Option<PathBuf> {
-    let manifests = metadata.split("\"manifest_path\":\"").skip(1).filter_map(|rest| rest.split('"').next());
-    let folders = manifests.filter_map(|path| Path::new(path).parent());
-    folders.filter(|folder| folder.ends_with(format!("miniserve-{VERSION}"))).map(Path::to_owned).next()
 }
 
 /// Copies a package, and makes it a workspace of its own.
@@ -190,14 +194,6 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_package_is_found_in_the_metadata() {
-        let metadata = r#"{"packages":[{"manifest_path":"/a/fetch/Cargo.toml"},
-            {"manifest_path":"/store/miniserve-0.35.0/Cargo.toml","x":1}]}"#;
-        assert_eq!(published_in(metadata), Some("/store/miniserve-0.35.0".into()));
-        assert_eq!(published_in("{}"), None);
-    }
 
     #[test]
     fn an_edit_says_what_the_page_becomes() {

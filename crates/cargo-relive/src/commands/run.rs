@@ -40,10 +40,14 @@ struct Readers {
 impl Readers {
     fn tell(&mut self, event: &Event) {
         match event {
-            Event::Started { pid, .. } => self.signals.program_runs(*pid),
+            Event::Spawned { pid } => self.signals.program_runs(*pid),
             Event::Exited { .. } => self.signals.program_ended(),
-            Event::Relayed(_) | Event::Note(_) | Event::BuildFailed { .. } | Event::Change { .. } | Event::Patch(_) => {
-            }
+            Event::Relayed(_)
+            | Event::Note(_)
+            | Event::BuildFailed { .. }
+            | Event::Started { .. }
+            | Event::Change { .. }
+            | Event::Patch(_) => {}
         }
         if let Some(log) = &mut self.log
             && let Err(why) = log.tell(event)

@@ -33,7 +33,7 @@ impl Page {
                 vec![self.ours(&format!("started process {pid} after {}; save a file to change it", span(*build_ms)))]
             }
             Event::BuildFailed { message } => vec![self.ours(&format!("the first build failed: {message}"))],
-            Event::Change { .. } => Vec::new(), // its patch says it all
+            Event::Spawned { .. } | Event::Change { .. } => Vec::new(), // what follows says it all
             Event::Patch(report) => self.patch(report),
             Event::Exited { code, live_edits } => vec![self.ours(&exited(*code, *live_edits))],
         };

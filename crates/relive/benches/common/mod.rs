@@ -19,7 +19,7 @@ use relive::binary::archive::ArchiveIndex;
 use relive::binary::bytes::Bytes;
 use relive::binary::executable::{self, Snapshot};
 use relive::binary::object::{NameId, Object, Role, SectionId};
-use relive::binary::types::{self, ObjectTypes};
+use relive::binary::types;
 use relive::diff::compare::ObjectFacts;
 use relive::diff::pair::FunctionFacts;
 use relive::diff::{self, Delta, Libraries, NewObject, ObjectKey, Reach, Running};
@@ -168,40 +168,35 @@ impl Libraries for System {
     }
 }
 
-/// What debug information says about functions, by the address of the object.
+/// What debug information says about functions, by where the bytes of the object are.
 #[derive(Default)]
-pub(crate) struct Facts(FxHashMap<String, Arc<ObjectFacts>>);
+pub(crate) struct Facts(FxHashMap<*const u8, Arc<ObjectFacts>>);
 
 impl Facts {
     /// Reads the objects of an edit, old and new.
     pub(crate) fn of(running: &Running, edit: &[Named]) -> Facts {
         let mut facts = Facts::default();
         for new in edit {
-            facts.0.insert(format!("{} after", new.0), read_facts(&new.1));
             let old = running.by_cgu(0, &new.0).and_then(|key| running.object(key));
-            facts.0.extend(old.map(|old| (format!("{} before", new.0), read_facts(old.object.data()))));
+            for bytes in old.map(|old| old.object.data()).into_iter().chain([&new.1]) {
+                facts.0.insert(bytes.as_ptr(), read_facts(bytes));
+            }
         }
         facts
     }
 
-    fn get(&self, running: &Running, new: &NewObject) -> Arc<ObjectFacts> {
-        let old = running.by_cgu(new.unit, &new.cgu).and_then(|key| running.object(key));
-        let when = if old.is_some_and(|old| Arc::ptr_eq(&old.object, &new.object)) { "before" } else { "after" };
-        self.0.get(&format!("{} {when}", new.cgu)).cloned().unwrap_or_default()
+    fn of_each(&self, objects: &[&NewObject]) -> Vec<Arc<ObjectFacts>> {
+        objects.iter().map(|new| self.0.get(&new.object.data().as_ptr()).cloned().unwrap_or_default()).collect()
     }
 }
 
 fn read_facts(bytes: &[u8]) -> Arc<ObjectFacts> {
-    let types: ObjectTypes = types::read(bytes).unwrap();
+    let types = types::read(bytes).unwrap();
     let facts = types.functions.iter().enumerate().map(|(at, function)| {
-        let erased = relive_hash(&function.erased);
+        let erased = NameId::of(&function.erased).0 as u64;
         (NameId::of(&function.linkage_name), FunctionFacts { erased, abi: function.abi, order: at as u64 })
     });
     Arc::new(facts.collect())
-}
-
-fn relive_hash(text: &str) -> u64 {
-    NameId::of(text).0 as u64
 }
 
 /// The objects that `edit` replaces.
@@ -212,7 +207,7 @@ pub(crate) fn replaced(running: &Running, edit: &[Named]) -> Vec<ObjectKey> {
 /// New objects to what must come along, the steps that the bench `diff` measures.
 pub(crate) fn changes(running: &Running, edit: &[Named], facts: &Facts, libraries: &mut System) -> (Delta, Reach) {
     let new = edit.iter().map(parsed).collect();
-    let delta = diff::compare(running, replaced(running, edit), new, &mut |new| facts.get(running, new));
+    let delta = diff::compare(running, replaced(running, edit), new, &mut |asked| facts.of_each(asked));
     let reach = diff::reach(running, &delta, libraries);
     (delta, reach)
 }

@@ -51,8 +51,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts the program as `cargo run` would, with `agent` preloaded.
-    pub(super) fn start(baseline: &Baseline, agent: &[u8]) -> Result<Started, Error> {
+    /// Starts the program as `cargo run` would, with `agent` preloaded; its number goes to `spawned` at once.
+    pub(super) fn start(baseline: &Baseline, agent: &[u8], spawned: &mut dyn FnMut(u32)) -> Result<Started, Error> {
         let folder = session_folder(&baseline.relive_dir)?;
         let library = folder.join("agent.so");
         fs::write(&library, agent).map_err(|error| Error::file(&library, "write the agent to", error))?;
@@ -68,6 +68,7 @@ impl Program {
         };
         let spec_agent = AgentSpec { library: &library, slot_dir: &folder, listener: &listener };
         let child = Arc::new(launch::spawn(&spec, Some(&spec_agent))?);
+        spawned(child.pid());
         drop(listener);
         match Program::reach(baseline, folder, Arc::clone(&child)) {
             Ok(program) => Ok(Started::Ready(Box::new(program))),

@@ -9,6 +9,11 @@ pub enum Event {
     Relayed(String),
     /// Something the user should know, in one sentence.
     Note(String),
+    /// The program was started; from here on signals are for it. Not part of the log.
+    Spawned {
+        /// Process number of the program.
+        pid: u32,
+    },
     /// The program runs and can be patched.
     Started {
         /// Process number of the program.
