@@ -59,7 +59,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     bad.extend(constants(&mut session, options.strict).err());
     session.quit()?;
     heading("restarts");
-    bad.extend(builds::restarts(&source, &relive, &hint(CONSTANT_EDITS)).err());
+    bad.extend(builds::restarts(&source, &relive, hint(CONSTANT_EDITS)).err());
     if bad.is_empty() { Ok(()) } else { Err(bad.join("\n")) }
 }
 

@@ -5,7 +5,7 @@
 //! program takes its place; its edits are a flipped byte in one function and in each of some hundred.
 #![allow(dead_code, reason = "each bench uses its part")]
 
-#[path = "../../tests/common/mod.rs"]
+#[path = "../../tests/common/build.rs"]
 mod build;
 mod source;
 

@@ -1,0 +1,150 @@
+//! Runs code on many inputs and says on which it panicked, took too long or wanted too much memory.
+//!
+//! Each input may take a second of processor time and 64 times its own size of memory, plus what the code needs for
+//! any input. How many inputs there are is a number, not a time: two runs do the same. `RELIVE_FUZZ_ITERATIONS` sets it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, Once};
+use std::thread;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::mutate::Seed;
+
+/// How much memory an input may cost: so many times its size, and what every input costs.
+const TIMES: u64 = 64;
+const FIXED: u64 = 2 << 20;
+
+/// How long an input may take.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// After this time nobody believes that an input ends, however busy the machine is.
+const STUCK: Duration = Duration::from_secs(120);
+
+thread_local! {
+    /// Where the last panic of this thread was, while a driver wants to know.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// How many inputs to try where `usual` are tried when nobody asks for more.
+pub(crate) fn iterations(usual: usize) -> usize {
+    std::env::var("RELIVE_FUZZ_ITERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// Runs `target` on `seeds` as they are and on [`iterations`]`(usual)` damaged copies of them.
+///
+/// # Panics
+/// If `target` did on one of them, or was slow or greedy.
+pub(crate) fn survives(name: &'static str, seeds: Vec<Seed>, usual: usize, target: impl Fn(&[u8]) + Send + 'static) {
+    let count = iterations(usual) / seeds.len();
+    run(name, move |watch| {
+        for seed in seeds {
+            watch.try_one(&format!("{}, unharmed", seed.name), &seed.bytes, &target);
+            for bytes in seed.prefixes(count / 4) {
+                watch.try_one(&format!("{}, first {} bytes", seed.name, bytes.len()), &bytes, &target);
+            }
+            for (at, bytes) in seed.giants(count / 4).iter().enumerate() {
+                watch.try_one(&format!("{}, giant number {at}", seed.name), bytes, &target);
+            }
+            for number in 0..count as u64 / 2 {
+                watch.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), &target);
+            }
+        }
+    });
+}
+
+/// Runs `work` in a thread of its own and reports what it found; gives it up if nothing happens any more.
+pub(crate) fn run(name: &'static str, work: impl FnOnce(&mut Watch) + Send + 'static) {
+    remember_panics();
+    let current = Arc::new(Mutex::new(String::new()));
+    let (sign, signs) = mpsc::channel();
+    let mut watch = Watch { name, current: Arc::clone(&current), sign, found: BTreeMap::new(), tried: 0 };
+    let worker = thread::spawn(move || {
+        work(&mut watch);
+        (watch.tried, watch.found)
+    });
+    loop {
+        match signs.recv_timeout(STUCK) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => panic!("{name} does not come back from {}", current.lock().unwrap()),
+        }
+    }
+    let (tried, found) = worker.join().unwrap();
+    let lines: Vec<_> = found.iter().map(|(what, (where_, times))| format!("{what} ({times} times, {where_})")).collect();
+    assert!(found.is_empty(), "{name}, {tried} inputs:\n{}", lines.join("\n"));
+}
+
+/// What was found so far.
+pub(crate) struct Watch {
+    name: &'static str,
+    current: Arc<Mutex<String>>,
+    sign: mpsc::Sender<()>,
+    /// Findings, with the first input of each and how often it occurred.
+    found: BTreeMap<String, (String, usize)>,
+    tried: usize,
+}
+
+impl Watch {
+    /// Runs `target` on one input.
+    pub(crate) fn try_one(&mut self, what: &str, bytes: &[u8], target: &impl Fn(&[u8])) {
+        what.clone_into(&mut self.current.lock().unwrap());
+        self.sign.send(()).unwrap();
+        self.tried += 1;
+        let start = processor_time();
+        let mut failed = false;
+        let memory = allocation_counter::measure(|| {
+            failed = panic::catch_unwind(AssertUnwindSafe(|| target(bytes))).is_err();
+        });
+        let time = processor_time().saturating_sub(start);
+        if failed {
+            let place = PANIC.with(|panic| panic.borrow_mut().take()).unwrap_or_default();
+            self.note(what, bytes, format!("panicked at {place}"));
+        }
+        if time > SLOW {
+            self.note(what, bytes, "took more than a second".to_owned());
+        }
+        if memory.bytes_max > TIMES * bytes.len() as u64 + FIXED {
+            self.note(what, bytes, format!("took more than {TIMES} times the memory of its input"));
+        }
+    }
+
+    /// Remembers a finding and keeps the first input that shows it, to look at.
+    fn note(&mut self, what: &str, bytes: &[u8], finding: String) {
+        let number = self.found.len();
+        let name = self.name;
+        let entry = self.found.entry(finding).or_insert_with(|| {
+            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hostile");
+            let file = folder.join(format!("{name}-{number}"));
+            let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, bytes));
+            (format!("first on {what}: {}", kept.map_or_else(|why| why.to_string(), |()| file.display().to_string())), 0)
+        });
+        entry.1 += 1;
+    }
+}
+
+fn processor_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// Panics in the drivers' threads are findings and are not printed; where they were is remembered.
+fn remember_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if thread::current().name().is_some() {
+                return usual(info);
+            }
+            let text = info.payload_as_str().unwrap_or("?");
+            let place = info.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
+            PANIC.with(|panic| *panic.borrow_mut() = Some(format!("{place}: {text}")));
+        }));
+    });
+}
