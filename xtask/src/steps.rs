@@ -57,6 +57,16 @@ pub(crate) const FULL: &[Step] = &[
     step("slow tests", 60, Run("cargo test --locked --release --workspace -- --ignored")),
     step("kill grid", 40, Run("cargo xtask kill-grid")),
     step("miniserve", 60, Run("cargo xtask miniserve")),
+    step(
+        "hostile input",
+        30,
+        Run("env RELIVE_FUZZ_ITERATIONS=1000000 cargo test --locked --package relive --test hostile"),
+    ),
+    step(
+        "benches",
+        20,
+        Run("cargo bench --locked --package relive --bench diff --bench link --bench symbols --bench types"),
+    ),
     step("corpus", 240, Corpus("--jobs 2")),
 ];
 

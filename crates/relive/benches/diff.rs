@@ -6,14 +6,16 @@ mod common;
 
 use criterion::Criterion;
 
-use common::{Facts, MANY, Subject, System, changes};
+use common::{Facts, Subject, System, changes};
 
 fn diff(criterion: &mut Criterion) {
     let subject = Subject::new();
     let running = subject.running();
     let mut system = System::read();
     let mut group = criterion.benchmark_group("diff");
-    for (name, edit, functions) in [("one function", &subject.one, 1), ("200 functions", &subject.many, MANY)] {
+    for (name, edit, functions) in
+        [("one function", &subject.one, 1), ("200 functions", &subject.many, subject.at_least)]
+    {
         let facts = Facts::of(&running, edit);
         let (delta, _) = changes(&running, edit, &facts, &mut system);
         assert!(delta.changed.len() >= functions, "{name}: {} functions changed", delta.changed.len());

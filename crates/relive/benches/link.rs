@@ -9,7 +9,7 @@ use relive::link::{self, Image, Layout, Placement};
 use relive::load::Room;
 use relive_wire::NearLayout;
 
-use common::{EXE_START, Facts, MANY, Subject, System, changes, entries};
+use common::{EXE_START, Facts, Subject, System, changes, entries};
 
 fn image(reach: &Reach, entries: &[EntryPlan]) -> Image {
     let near = NearLayout::below(EXE_START).unwrap();
@@ -24,7 +24,9 @@ fn link(criterion: &mut Criterion) {
     let running = subject.running();
     let mut system = System::read();
     let mut group = criterion.benchmark_group("link");
-    for (name, edit, functions) in [("one function", &subject.one, 1), ("200 functions", &subject.many, MANY)] {
+    for (name, edit, functions) in
+        [("one function", &subject.one, 1), ("200 functions", &subject.many, subject.at_least)]
+    {
         let facts = Facts::of(&running, edit);
         let (_, reach) = changes(&running, edit, &facts, &mut system);
         assert_eq!(reach.problems, [], "{name} cannot be linked");

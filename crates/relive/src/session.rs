@@ -92,7 +92,7 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
     let watcher = Watcher::new(baseline.inputs().files(), inbox.saves())?;
     let build_ms = began.elapsed().as_secs_f64() * 1000.0;
     tell(&Event::Started { pid: child.pid(), build_ms });
-    inbox.saved_before(baseline.newer_inputs());
+    inbox.saved_before(baseline.newer_inputs(&change::Inputs::default()));
     let mut patcher = match started {
         Started::Ready(program) => Ok(Patcher::new(&baseline, *program)),
         Started::Blind(child, why) => {
@@ -124,13 +124,16 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
         }
         id += 1;
         tell(&Event::Change { id, files: change.files.clone() });
+        let watched = baseline.inputs();
         let report = match &mut patcher {
             Ok(patcher) => patcher.answer(id, &change, saved.at, &mut baseline, &mut inbox, tell),
             Err(why) => patch::unreachable(id, why),
         };
         let outcome = report.outcome;
+        baseline.note_effect(&change.files, !matches!(outcome, Outcome::Unchanged | Outcome::Superseded));
         owed = if outcome == Outcome::Superseded { change.files } else { Vec::new() };
         watcher.set(baseline.inputs().files())?;
+        inbox.saved_before(baseline.newer_inputs(&watched));
         tell(&Event::Patch(report));
         live_edits += u64::from(outcome == Outcome::Applied);
         if outcome == Outcome::Refused && settings.restart_on_refusal {

@@ -69,8 +69,8 @@ fn under_traffic(session: &mut Session) -> Result<(), String> {
     let traffic = Traffic::start(session.port, &page);
     let mut bad = Vec::new();
     println!(
-        "{:16} {:10} {:>9} {:>9} {:>7} {:>7} {:>5} {:>10}",
-        "edit", "outcome", "rustc ms", "rest ms", "old", "new", "bad", "slowest ms"
+        "{:16} {:10} {:>9} {:>9} {:>7} {:>7} {:>5} {:>10} {:>12}",
+        "edit", "outcome", "rustc ms", "rest ms", "old", "new", "bad", "slowest ms", "overslept ms"
     );
     for edit in [Edit::hint("text of the page", PUBLISHED, EDITED), Edit::generic(), Edit::top_line()] {
         let after = edit.page_after(&page)?;
@@ -78,7 +78,7 @@ fn under_traffic(session: &mut Session) -> Result<(), String> {
         let patch = session.edit(&edit)?;
         let counts = traffic.switched()?;
         println!(
-            "{:16} {:10} {:>9.0} {:>9.1} {:>7} {:>7} {:>5} {:>10.1}",
+            "{:16} {:10} {:>9.0} {:>9.1} {:>7} {:>7} {:>5} {:>10.1} {:>12.1}",
             edit.name,
             patch.outcome,
             patch.rustc,
@@ -86,7 +86,8 @@ fn under_traffic(session: &mut Session) -> Result<(), String> {
             counts.old,
             counts.new,
             counts.bad,
-            counts.slowest.as_secs_f64() * 1e3
+            counts.slowest.as_secs_f64() * 1e3,
+            counts.overslept.as_secs_f64() * 1e3
         );
         bad.extend(counts.first_bad.map(|why| format!("`{}`, {} bad answers: {why}", edit.name, counts.bad)));
         page = after;
@@ -121,8 +122,13 @@ fn hint(nth: usize) -> String {
 
 /// Announces a part, with the load that its figures are to be read by.
 fn heading(part: &str) {
+    println!("\n=== {part} (load {})", load());
+}
+
+/// Processes that wanted to run in the last minute, on average.
+fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("\n=== {part} (load {})", load.split(' ').next().unwrap_or("unknown"));
+    load.split(' ').next().unwrap_or("unknown").to_owned()
 }
 
 /// Gives an error of the file system its step and file.

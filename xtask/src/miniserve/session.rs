@@ -22,6 +22,8 @@ const START: Duration = Duration::from_secs(30 * 60);
 const ANSWER: Duration = Duration::from_secs(180);
 /// Longest wait for anything else.
 const SOON: Duration = Duration::from_secs(20);
+/// relive's exit code when Ctrl-C ended the program.
+const INTERRUPTED: i32 = 130;
 /// Pause between two looks.
 const GLANCE: Duration = Duration::from_millis(2);
 
@@ -75,12 +77,17 @@ impl Session<'_> {
         Connection::open(self.port)?.get_last()
     }
 
+    /// relive's process number.
+    pub(crate) fn relive_id(&self) -> String {
+        self.relive.id().to_string()
+    }
+
     /// The packages that cargo compiled, in its words.
     pub(crate) fn compiled(&self) -> Vec<String> {
         super::builds::compiled(&self.stderr())
     }
 
-    /// Ends it as Ctrl-C in a terminal does. The program has to end with exit code 0.
+    /// Ends it as Ctrl-C in a terminal does. The program ends with exit code 0, or by the signal if it was not yet ready.
     pub(crate) fn quit(mut self) -> Result<(), String> {
         let group = Pid::from_raw(self.relive.id().cast_signed());
         killpg(group, Signal::SIGINT).map_err(|why| format!("cannot send Ctrl-C: {why}"))?;
@@ -88,7 +95,7 @@ impl Session<'_> {
         while Instant::now() < until {
             if let Some(status) = self.relive.try_wait().map_err(|why| format!("cannot wait for relive: {why}"))? {
                 self.program = None;
-                return if status.success() {
+                return if matches!(status.code(), Some(0 | INTERRUPTED)) {
                     Ok(())
                 } else {
                     Err(format!("relive ended: {status}\n{}", self.stderr()))

@@ -31,6 +31,8 @@ pub(crate) struct Counts {
     pub(crate) new: u64,
     pub(crate) bad: u64,
     pub(crate) slowest: Duration,
+    /// How much longer than asked for a connection slept, at most: what the machine kept this process waiting.
+    pub(crate) overslept: Duration,
     /// What was wrong first.
     pub(crate) first_bad: Option<String>,
 }
@@ -137,7 +139,11 @@ impl Shared {
             let page = answer.and_then(|body| pages.which(&body, took, saw_new));
             saw_new |= page == Ok(Page::New);
             self.state().count(nth, &pages, page, took);
+            let nap = Instant::now();
             thread::sleep(PAUSE);
+            let overslept = nap.elapsed().saturating_sub(PAUSE);
+            let counts = &mut self.state().counts;
+            counts.overslept = counts.overslept.max(overslept);
         }
     }
 }

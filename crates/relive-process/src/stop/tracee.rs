@@ -23,6 +23,9 @@ const LOOKS_PER_CHECK: u32 = 16;
 const SHORTEST_NAP: Duration = Duration::from_micros(10);
 const LONGEST_NAP: Duration = Duration::from_micros(200);
 
+/// How long threads that were asked are waited for when others could not be.
+const LAST_STOPS: Duration = Duration::from_millis(50);
+
 /// How far a thread is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -50,9 +53,22 @@ impl<'a> Tracees<'a> {
 
     /// Stops all threads; gives those that are. After an error some may be stopped: call [`Tracees::release`].
     pub(super) fn stop_all(&mut self, until: Instant) -> Result<Vec<Thread>> {
-        // A thread that was not known can start another until it is stopped, so only a listing without news is the end.
-        while self.ask_new_threads()? {
-            self.wait_for_stops(until)?;
+        // A thread that was not known can start another until it is stopped, so only listings without news are the end:
+        // two of them, since a thread that ends while it is listed can hide the one behind it.
+        let mut without_news = 0;
+        while without_news < 2 {
+            match self.ask_new_threads() {
+                Ok(true) => {
+                    without_news = 0;
+                    self.wait_for_stops(until)?;
+                }
+                Ok(false) => without_news += 1,
+                Err(why) => {
+                    // Those that were asked have left their system calls: they must be seen to stop to be let go well.
+                    let _ = self.wait_for_stops(until.min(Instant::now() + LAST_STOPS));
+                    return Err(why);
+                }
+            }
         }
         let threads = self.registers()?;
         let Some(first) = threads.first() else {

@@ -11,6 +11,7 @@ mod source;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use relive::arch::EntryPlan;
@@ -30,7 +31,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub(crate) const EXE_START: LiveAddr = LiveAddr(0x5555_5555_4000);
 
 /// Functions that the larger edit changes at least.
-pub(crate) const MANY: usize = source::SHARING;
+const MANY: usize = source::SHARING;
 
 /// An object's codegen unit and bytes.
 pub(crate) type Named = (String, Bytes);
@@ -43,6 +44,8 @@ pub(crate) struct Subject {
     pub(crate) one: Vec<Named>,
     /// The objects that an edit of [`MANY`] functions changes.
     pub(crate) many: Vec<Named>,
+    /// How many functions that edit changes at least; fewer if the program has several copies of one.
+    pub(crate) at_least: usize,
 }
 
 impl Subject {
@@ -63,7 +66,7 @@ impl Subject {
             let same = |new: &Named| objects.iter().any(|old| old.0 == new.0 && *old.1 == *new.1);
             read(&state.objects).into_iter().filter(|new| !same(new)).collect()
         };
-        Subject { exe: file(&first.output), one: changed(second), many: changed(third), objects }
+        Subject { exe: file(&first.output), one: changed(second), many: changed(third), at_least: MANY, objects }
     }
 
     fn from_folder(folder: &Path) -> Subject {
@@ -85,7 +88,7 @@ impl Subject {
             }
             many.extend(flipped(bytes, &snapshot, &mut left).map(|bytes| (cgu.clone(), bytes)));
         }
-        Subject { exe, objects, one, many }
+        Subject { exe, objects, one, many, at_least: 2 }
     }
 
     /// The program as the session knows it.
@@ -152,7 +155,10 @@ impl System {
 
 /// The compiler's own libraries.
 pub(crate) fn rlibs() -> Vec<Bytes> {
-    let entries = fs::read_dir(build::sysroot_libraries()).unwrap().map(|entry| entry.unwrap().path());
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).args(["--print", "target-libdir"]).output().unwrap();
+    let folder = String::from_utf8(output.stdout).unwrap();
+    let entries = fs::read_dir(folder.trim()).unwrap().map(|entry| entry.unwrap().path());
     let rlibs = entries.filter(|path| path.extension().is_some_and(|extension| extension == "rlib"));
     rlibs.map(|path| file(&path)).collect()
 }

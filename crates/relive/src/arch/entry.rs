@@ -34,7 +34,9 @@ impl EntryPlan {
     /// # Errors
     /// With the reason, if a jump does not fit.
     pub fn examine(at: LiveAddr, size: u64, bytes: &[u8]) -> Result<EntryPlan, String> {
-        let size = if size == 0 { bytes.len() as u64 } else { size };
+        if size == 0 {
+            return Err("its size is not known".into());
+        }
         let body = bytes.get(..usize::try_from(size).unwrap_or(usize::MAX)).ok_or("its bytes cannot be read")?;
         let old: [u8; ENTRY_JUMP_LEN] = bytes
             .get(..ENTRY_JUMP_LEN)
@@ -75,10 +77,10 @@ impl EntryPlan {
     pub fn trampoline(&self, place: LiveAddr) -> Result<Vec<u8>, String> {
         let mut out = Vec::new();
         for instruction in decode(&self.moved, self.at) {
-            let here = place.0 + out.len() as u64;
+            let here = place.plus(out.len() as u64).0;
             if is_call(&instruction) {
                 push_return_address(&mut out, instruction.next_ip());
-                let here = place.0 + out.len() as u64;
+                let here = place.plus(out.len() as u64).0;
                 out.extend(call_as_jump(&instruction, here)?);
             } else {
                 out.extend(move_one(&instruction, here)?);

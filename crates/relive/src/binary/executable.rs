@@ -12,7 +12,7 @@ use relive_wire::LiveAddr;
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::binary::bytes::Bytes;
-use crate::binary::object::{Binding, NameId, ObjectError, SymbolKind};
+use crate::binary::object::{Binding, NameId, Names, ObjectError, SymbolKind};
 
 type Header = elf::FileHeader64<object::LittleEndian>;
 const LE: object::LittleEndian = object::LittleEndian;
@@ -136,7 +136,7 @@ impl Snapshot {
                         self.text.push(CodeSegment { start: LinkAddr(start), end: LinkAddr(end), offset });
                     }
                 }
-                elf::PT_TLS => self.tls = TlsBlock { size: segment.p_memsz(LE), align: segment.p_align(LE).max(1) },
+                elf::PT_TLS => self.tls = tls_block(segment.p_memsz(LE), segment.p_align(LE))?,
                 _ => {}
             }
         }
@@ -146,8 +146,10 @@ impl Snapshot {
 
     fn read_imports<'d>(&mut self, sections: &SectionTable<'d, Header>, data: &'d [u8]) -> Result<(), ObjectError> {
         let dynamic = sections.symbols(LE, data, elf::SHT_DYNSYM).map_err(bad("dynamic symbols"))?;
+        let mut names = Names::of(data);
         for symbol in dynamic.iter().filter(|symbol| symbol.st_shndx.get(LE) == elf::SHN_UNDEF) {
             let name = symbol.name(LE, dynamic.strings()).map_err(bad("dynamic symbol name"))?;
+            names.take(name)?;
             if let Ok(name) = std::str::from_utf8(name) {
                 self.imports.push(name.into());
             }
@@ -168,6 +170,7 @@ impl Snapshot {
             self.data.slice(start..end).ok_or_else(|| ObjectError("string table: out of the file".into()))?;
         self.entries.reserve(table.len());
         self.heads.reserve(table.len());
+        let mut names = Names::of(data);
         let mut file = 0;
         for symbol in table.iter() {
             let kind = match symbol.st_type() {
@@ -191,11 +194,14 @@ impl Snapshot {
                 elf::STB_WEAK => Binding::Weak,
                 _ => Binding::Global,
             };
+            let name = name_at(&self.strings, symbol.st_name.get(LE));
+            names.take(name)?;
+            let key = hash(name);
             let addr = LinkAddr(symbol.st_value(LE));
             if kind == SymbolKind::Function {
                 self.function_starts.push(addr.0);
             }
-            self.insert(symbol.st_name.get(LE), ExeSymbol { addr, size: symbol.st_size(LE), kind, binding, file });
+            self.insert(key, symbol.st_name.get(LE), ExeSymbol { addr, size: symbol.st_size(LE), kind, binding, file });
         }
         self.function_starts.sort_unstable();
         self.shared = self.function_starts.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
@@ -203,8 +209,7 @@ impl Snapshot {
         Ok(())
     }
 
-    fn insert(&mut self, name: u32, symbol: ExeSymbol) {
-        let key = hash(name_at(&self.strings, name));
+    fn insert(&mut self, key: u64, name: u32, symbol: ExeSymbol) {
         let index = self.entries.len() as u32;
         let next = self.heads.insert(key, index).unwrap_or(END);
         self.entries.push(Entry { name, next, symbol });
@@ -268,14 +273,15 @@ impl Snapshot {
     pub fn code(&self, addr: LinkAddr, len: u64) -> Option<&[u8]> {
         let segment = self.text.iter().find(|segment| segment.start <= addr && addr < segment.end)?;
         let start = segment.offset.checked_add(addr.0 - segment.start.0)?;
-        let end = start.checked_add(len).filter(|_| addr.0 + len <= segment.end.0)?;
+        let inside = addr.0.checked_add(len).is_some_and(|end| end <= segment.end.0);
+        let end = start.checked_add(len).filter(|_| inside)?;
         self.data.get(start as usize..end as usize)
     }
 
     /// Offset of a thread-local from the thread pointer (psABI TLS variant II: the block ends at the thread pointer).
     #[must_use]
     pub fn tp_offset(&self, offset_in_block: u64) -> i64 {
-        let block = self.tls.size.next_multiple_of(self.tls.align);
+        let block = self.tls.size.next_multiple_of(self.tls.align.max(1));
         offset_in_block.wrapping_sub(block) as i64
     }
 
@@ -298,6 +304,14 @@ impl Snapshot {
     }
 }
 
+fn tls_block(size: u64, align: u64) -> Result<TlsBlock, ObjectError> {
+    let align = align.max(1);
+    if !align.is_power_of_two() || align > 1 << 16 || size > 1 << 31 {
+        return Err(ObjectError(format!("the thread-local block has alignment {align} and size {size}")));
+    }
+    Ok(TlsBlock { size, align })
+}
+
 fn hash(name: &[u8]) -> u64 {
     let mut hasher = FxHasher::default();
     hasher.write(name);
@@ -308,6 +322,16 @@ fn name_at(strings: &[u8], at: u32) -> &[u8] {
     let rest = strings.get(at as usize..).unwrap_or_default();
     let len = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
     &rest[..len]
+}
+
+/// Whether an executable asks for a dynamic loader (`PT_INTERP`).
+///
+/// # Errors
+/// If it is not a well-formed ELF64 little-endian file.
+pub fn has_loader(data: &[u8]) -> Result<bool, ObjectError> {
+    let header = Header::parse(data).map_err(bad("file header"))?;
+    let segments = header.program_headers(LE, data).map_err(bad("program headers"))?;
+    Ok(segments.iter().any(|segment| segment.p_type(LE) == elf::PT_INTERP))
 }
 
 /// Names that a shared object exports; empty if the bytes are none.

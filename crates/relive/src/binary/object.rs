@@ -326,9 +326,10 @@ impl Object {
         }
         let single = self.defined_in(section).iter().all(|id| {
             let symbol = self.symbol(*id);
-            symbol.kind != SymbolKind::Function || symbol.place == Place::In(section, 0)
+            !self.is_item(symbol) || symbol.place == Place::In(section, 0)
         });
-        if single { self.named_at(section, 0) } else { None }
+        let named = self.named_at(section, 0).filter(|id| self.symbol(*id).kind == SymbolKind::Function);
+        if single { named } else { None }
     }
 }
 
@@ -337,8 +338,10 @@ fn read_sections(
     data: &Bytes,
 ) -> Result<Vec<Section>, ObjectError> {
     let mut out = Vec::with_capacity(table.len());
+    let mut names = Names::of(data);
     for section in table.iter() {
         let name = table.section_name(LE, section).map_err(bad("section name"))?;
+        names.take(name)?;
         let name = String::from_utf8_lossy(name);
         let flags = section.sh_flags(LE);
         let kind = section.sh_type(LE);
@@ -358,8 +361,13 @@ fn read_sections(
             return Err(ObjectError(format!("section `{name}` has alignment {align} and size {size}")));
         }
         let merge = flags & u64::from(elf::SHF_MERGE) != 0;
+        let role = role(&name, kind, flags);
+        let must_have_bytes = role.is_loaded() && !matches!(role, Role::Bss | Role::TlsBss);
+        if kind == elf::SHT_NOBITS && must_have_bytes && size > 0 {
+            return Err(ObjectError(format!("section `{name}` has no bytes in the file")));
+        }
         out.push(Section {
-            role: role(&name, kind, flags),
+            role,
             name: name.into(),
             file_range,
             size,
@@ -373,6 +381,22 @@ fn read_sections(
         return Err(ObjectError("no sections".into()));
     }
     Ok(out)
+}
+
+/// Counts the bytes of names. They may share their ends, but in a damaged file all of them may be all of the file.
+pub(crate) struct Names(usize);
+
+impl Names {
+    /// For names that lie in `data`.
+    pub(crate) fn of(data: &[u8]) -> Names {
+        Names(data.len().saturating_mul(16))
+    }
+
+    /// One more name.
+    pub(crate) fn take(&mut self, name: &[u8]) -> Result<(), ObjectError> {
+        self.0 = self.0.checked_sub(name.len()).ok_or_else(|| ObjectError("its names overlap".into()))?;
+        Ok(())
+    }
 }
 
 fn role(name: &str, kind: u32, flags: u64) -> Role {
@@ -415,11 +439,13 @@ fn read_symbols(
     sections: usize,
 ) -> Result<Vec<Symbol>, ObjectError> {
     let mut out = Vec::with_capacity(table.len().max(1));
+    let mut names = Names::of(strings);
     for (index, symbol) in table.enumerate() {
         let start = symbol.st_name.get(LE);
         let rest =
             strings.get(start as usize..).ok_or_else(|| ObjectError(format!("symbol {} has no name", index.0)))?;
         let len = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        names.take(&rest[..len])?;
         let name = std::str::from_utf8(&rest[..len])
             .map_err(|_| ObjectError(format!("the name of symbol {} is not UTF-8", index.0)))?;
         out.push(Symbol {
@@ -479,6 +505,7 @@ fn read_relocations(
     sections: &mut [Section],
     symbols: usize,
 ) -> Result<(), ObjectError> {
+    let mut most = data.len() / size_of::<elf::Rela64<object::LittleEndian>>();
     for section in table.iter() {
         if section.sh_type(LE) == elf::SHT_REL {
             return Err(ObjectError("REL relocations (x86-64 uses RELA)".into()));
@@ -487,6 +514,7 @@ fn read_relocations(
         let Some(target) = sections.get_mut(section.sh_info(LE) as usize) else {
             return Err(ObjectError("relocations of a section that does not exist".into()));
         };
+        most = most.checked_sub(relas.len()).ok_or_else(|| ObjectError("relocation tables overlap".into()))?;
         target.relocs.reserve(relas.len());
         for rela in relas {
             let symbol = rela.r_sym(LE, false);

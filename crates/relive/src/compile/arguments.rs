@@ -188,11 +188,7 @@ pub(crate) fn rewritten(args: &[OsString], rewrite: &Rewrite<'_>) -> Vec<OsStrin
 }
 
 /// cargo's `args` for a crate that is called as `name` says, and whose libraries are where `library` says.
-pub(crate) fn named(
-    args: &[OsString],
-    name: &Arguments,
-    library: &dyn Fn(&Path) -> Option<PathBuf>,
-) -> Vec<OsString> {
+pub(crate) fn named(args: &[OsString], name: &Arguments, library: &dyn Fn(&Path) -> Option<PathBuf>) -> Vec<OsString> {
     let mut out: Vec<OsString> = Vec::with_capacity(args.len());
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {

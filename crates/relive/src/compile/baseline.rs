@@ -1,20 +1,20 @@
 //! The first build, remembered: takes the user's flags, runs cargo once (a second time for crates whose record is
 //! missing), gives the crates the program is linked from with their objects and commands. It starts no program.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::arguments::Role;
 use super::cargo::CargoRun;
+use super::cargo_inputs::CargoInputs;
 use super::config::{self, Configured};
+use super::foreign::Foreign;
 use super::outputs::{self, Known, Records};
 use super::project::Project;
-use super::foreign::Foreign;
-use super::{
-    BuildSettings, FirstBuildError, Launch, ObjectFile, as_rlib, cargo, cargo_inputs, mirror, objects, times,
-};
+use super::replay::Failure;
+use super::{BuildSettings, FirstBuildError, Launch, ObjectFile, as_rlib, cargo, cargo_inputs, mirror, objects, times};
 use crate::Error;
 use crate::change::{Change, Inputs};
 
@@ -41,6 +41,8 @@ pub struct Unit {
     pub(crate) known: Known,
     /// When the compilation began whose objects are the newest.
     pub(crate) built: SystemTime,
+    /// When the last compilation began, whether it came to something or not.
+    pub(crate) tried: SystemTime,
 }
 
 /// The program as it was built and is about to run.
@@ -79,10 +81,19 @@ pub struct Baseline {
     pub(crate) uncaptured: Vec<String>,
     /// The lock file's contents in the newest build.
     pub(crate) lock_text: Option<Vec<u8>>,
+    /// Files that are inputs of a build script for all one knows.
+    pub(crate) unnamed: Vec<PathBuf>,
+    /// How often each of these was saved lately without any effect.
+    pub(crate) idle: HashMap<PathBuf, u32>,
+    /// When cargo last began to look at its inputs.
+    pub(crate) looked: SystemTime,
     /// Whether a change that only cargo understands has not been built yet.
     pub(crate) cargo_due: bool,
     _lock: File,
 }
+
+/// So many saves without effect, and a file that nobody named is none of the build's.
+const IDLE_SAVES: u32 = 5;
 
 /// Builds the program with cargo and remembers how. Lines of cargo's text go to `say`.
 pub fn first_build(settings: &BuildSettings, say: &mut dyn FnMut(String)) -> Result<Baseline, FirstBuildError> {
@@ -93,6 +104,7 @@ pub fn first_build(settings: &BuildSettings, say: &mut dyn FnMut(String)) -> Res
         say("note: relive starts the program itself; the configured `runner` is not used".to_owned());
     }
     let lock = project.enter(&settings.self_exe)?;
+    let looked = SystemTime::now();
     let (run, records) = build_recorded(settings, &project, &configured, say)?;
     let parts = Parts::assemble(&run, &records, &project)?;
     prune(&records)?;
@@ -105,10 +117,13 @@ pub fn first_build(settings: &BuildSettings, say: &mut dyn FnMut(String)) -> Res
         link_args: parts.link_args,
         rlibs: parts.rlibs,
         sysroot: parts.sysroot,
-        manifests: parts.manifests,
+        manifests: parts.inputs.named,
+        unnamed: parts.inputs.unnamed,
+        idle: HashMap::new(),
         foreign: parts.foreign,
         uncaptured: Vec::new(),
         lock_text: fs::read(&project.lock_file).ok(),
+        looked,
         cargo_due: false,
         target_dir: project.target_dir.clone(),
         relive_dir: project.relive_dir.clone(),
@@ -123,10 +138,28 @@ pub fn first_build(settings: &BuildSettings, say: &mut dyn FnMut(String)) -> Res
 impl Baseline {
     /// What to watch, and which unit each file belongs to.
     pub fn inputs(&self) -> Inputs {
+        // What build scripts write, no user saves.
+        let generated = |path: &Path| {
+            let inside = path.strip_prefix(&self.target_dir).ok();
+            inside.is_some_and(|path| path.components().any(|part| part.as_os_str() == "build"))
+        };
+        let saved =
+            |files: &[PathBuf]| -> Vec<PathBuf> { files.iter().filter(|path| !generated(path)).cloned().collect() };
+        let idle = |path: &PathBuf| self.idle.get(path).is_some_and(|times| *times >= IDLE_SAVES);
+        let unnamed = self.unnamed.iter().filter(|path| !idle(path)).cloned();
         Inputs {
-            units: self.units.iter().map(|unit| unit.inputs.clone()).collect(),
-            cargo: self.manifests.clone(),
+            units: self.units.iter().map(|unit| saved(&unit.inputs)).collect(),
+            cargo: self.manifests.iter().cloned().chain(unnamed).collect(),
             lock: self.lock_text.clone().map(|text| (self.project.lock_file.clone(), text)),
+        }
+    }
+
+    /// Takes note whether saving `files` had any effect. Of files that nobody named as inputs, those that are saved again
+    /// and again without any are left alone: the program may write them itself.
+    pub fn note_effect(&mut self, files: &[PathBuf], effect: bool) {
+        for file in files.iter().filter(|file| self.unnamed.contains(file)) {
+            let times = self.idle.entry(file.clone()).or_default();
+            *times = if effect { 0 } else { times.saturating_add(1) };
         }
     }
 
@@ -135,15 +168,26 @@ impl Baseline {
         self.cargo_due || !change.manifests.is_empty()
     }
 
-    /// Inputs that were written after the compilation of their unit began: changes that no watcher has seen.
-    pub fn newer_inputs(&self) -> Vec<PathBuf> {
-        let newer = |unit: &Unit, path: &PathBuf| {
+    /// Inputs that were written after they were read: changes that no watcher has seen. Those in `watched` it has.
+    pub fn newer_inputs(&self, watched: &Inputs) -> Vec<PathBuf> {
+        let watched = watched.files();
+        let newer = |path: &Path, read: SystemTime| {
             let written = fs::metadata(path).and_then(|meta| meta.modified());
-            written.is_ok_and(|written| written >= unit.built)
+            !watched.contains(path) && written.is_ok_and(|written| written >= read)
         };
-        let all = self.units.iter().flat_map(|unit| unit.inputs.iter().filter(|path| newer(unit, path)));
-        let set: BTreeSet<&PathBuf> = all.collect();
+        let units = self.units.iter().flat_map(|unit| unit.inputs.iter().map(|path| (path, unit.tried)));
+        let cargo = self.manifests.iter().map(|path| (path, self.looked));
+        let set: BTreeSet<&PathBuf> =
+            units.chain(cargo).filter(|(path, read)| newer(path, *read)).map(|(path, _)| path).collect();
         set.into_iter().cloned().collect()
+    }
+
+    /// Looks out for the files that a failed compilation of unit `index` spoke of.
+    pub(crate) fn await_files(&mut self, index: usize, failure: &Failure) {
+        let Some(unit) = self.units.get_mut(index) else { return };
+        unit.tried = failure.started;
+        let new: Vec<PathBuf> = failure.files.iter().filter(|file| !unit.inputs.contains(file)).cloned().collect();
+        unit.inputs.extend(new);
     }
 
     /// Removes kept objects of `unit` that nothing needs: not the first build's, not the newest, none in `live`.
@@ -190,7 +234,7 @@ pub(crate) struct Parts {
     pub(crate) link_args: Vec<std::ffi::OsString>,
     pub(crate) rlibs: Vec<PathBuf>,
     pub(crate) sysroot: PathBuf,
-    pub(crate) manifests: Vec<PathBuf>,
+    pub(crate) inputs: CargoInputs,
     pub(crate) foreign: Foreign,
 }
 
@@ -223,7 +267,7 @@ impl Parts {
             link_args,
             rlibs,
             sysroot,
-            manifests: cargo_inputs::find(run, records, project, &linked),
+            inputs: cargo_inputs::find(run, records, project, &linked),
         })
     }
 }
@@ -279,6 +323,7 @@ fn unit(known: &Known, deps: Vec<usize>) -> Result<Unit, Error> {
         deps,
         objects: objects::list(&known.folder.join(name))?,
         built: SystemTime::UNIX_EPOCH + since,
+        tried: SystemTime::UNIX_EPOCH + since,
         known: known.clone(),
     })
 }

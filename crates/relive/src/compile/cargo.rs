@@ -38,8 +38,19 @@ pub(crate) struct Artifact {
 impl Artifact {
     /// Whether its sources lie where the user keeps them, and not in a registry or a checkout of cargo's.
     pub(crate) fn is_local(&self) -> bool {
-        self.package_id.contains("path+file:")
+        is_local(&self.package_id)
     }
+}
+
+impl Script {
+    /// Whether the package's sources lie where the user keeps them.
+    pub(crate) fn is_local(&self) -> bool {
+        is_local(&self.package_id)
+    }
+}
+
+fn is_local(package_id: &str) -> bool {
+    package_id.contains("path+file:")
 }
 
 /// Which target of its package an artifact is.
@@ -126,7 +137,8 @@ fn command(
     for key in WRAPPER_KEYS {
         cargo.env_remove(key);
     }
-    let users = [(roles::USER_WRAPPER, &configured.wrapper), (roles::USER_WORKSPACE_WRAPPER, &configured.workspace_wrapper)];
+    let users =
+        [(roles::USER_WRAPPER, &configured.wrapper), (roles::USER_WORKSPACE_WRAPPER, &configured.workspace_wrapper)];
     cargo.envs(users.into_iter().filter_map(|(key, wrapper)| Some((key, wrapper.as_ref()?))));
     cargo.env(roles::ROLE, roles::FOR_CARGO).env(roles::DIR, &project.relive_dir).env(roles::LAUNCH, launch);
     cargo.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

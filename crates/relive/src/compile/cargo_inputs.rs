@@ -11,10 +11,22 @@ use super::dep_info;
 use super::outputs::{Known, Records};
 use super::project::Project;
 
-/// All of them, for a program that is linked from the crates `linked`.
-pub(crate) fn find(run: &CargoRun, records: &Records, project: &Project, linked: &[&Known]) -> Vec<PathBuf> {
-    let known: Vec<&Known> =
-        run.artifacts.iter().filter_map(|artifact| artifact.filenames.iter().find_map(|file| records.of(file))).collect();
+/// What only cargo can follow.
+#[derive(Debug, Default)]
+pub(crate) struct CargoInputs {
+    /// Files that somebody named.
+    pub(crate) named: Vec<PathBuf>,
+    /// All files of packages whose build script named none.
+    pub(crate) unnamed: Vec<PathBuf>,
+}
+
+/// The files for a program that is linked from the crates `linked`.
+pub(crate) fn find(run: &CargoRun, records: &Records, project: &Project, linked: &[&Known]) -> CargoInputs {
+    let known: Vec<&Known> = run
+        .artifacts
+        .iter()
+        .filter_map(|artifact| artifact.filenames.iter().find_map(|file| records.of(file)))
+        .collect();
     let at_build_time = at_build_time(&known, records);
     let only_cargo = |known: &Known| {
         let is = |other: &&Known| other.folder == known.folder;
@@ -30,13 +42,19 @@ pub(crate) fn find(run: &CargoRun, records: &Records, project: &Project, linked:
             all.extend(beside(artifact));
         }
     }
-    for script in &run.scripts {
+    let mut unnamed = BTreeSet::new();
+    for script in run.scripts.iter().filter(|script| script.is_local()) {
         let package = run.artifacts.iter().find(|artifact| artifact.package_id == script.package_id);
-        let folder = package.and_then(|package| package.manifest_path.parent());
-        all.extend(folder.into_iter().flat_map(|folder| script_inputs(script, folder)));
+        let Some(folder) = package.and_then(|package| package.manifest_path.parent()) else { continue };
+        match asked_for(script) {
+            Some(names) => all.extend(names.iter().flat_map(|name| files_below(&folder.join(name)))),
+            None => unnamed.extend(package_files(folder)),
+        }
     }
     all.insert(project.lock_file.clone());
-    all.into_iter().filter(|path| path.is_file()).collect()
+    let there = |files: BTreeSet<PathBuf>| files.into_iter().filter(|path| path.is_file()).collect();
+    unnamed.retain(|path| !all.contains(path));
+    CargoInputs { named: there(all), unnamed: there(unnamed) }
 }
 
 /// The crates among `known` that build scripts and proc macros run, and all that these use: an edit of one can change
@@ -55,28 +73,55 @@ fn at_build_time<'a>(known: &[&'a Known], records: &'a Records) -> Vec<&'a Known
     found
 }
 
-/// The inputs of a library that cargo built without relive, from the dep-info beside it, and its manifest.
+/// The inputs of a crate that cargo built without relive, from the dep-info beside it.
 fn beside(artifact: &Artifact) -> Vec<PathBuf> {
+    let Some(package) = artifact.manifest_path.parent() else { return Vec::new() };
     let mut found = Vec::new();
-    let Some(package) = artifact.manifest_path.parent() else { return found };
     for file in &artifact.filenames {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let name = format!("{}.d", stem.strip_prefix("lib").unwrap_or(&stem));
-        let text = fs::read_to_string(file.with_file_name(name)).unwrap_or_default();
-        found.extend(dep_info::existing(&text, package));
+        let dep_infos = match artifact.target.kind.iter().any(|kind| kind == "custom-build") {
+            // cargo shows a build script by another name than rustc's, in a folder of its own.
+            true => files_below(file.parent().unwrap_or(package)),
+            false => vec![file.with_file_name(format!("{}.d", stem.strip_prefix("lib").unwrap_or(&stem)))],
+        };
+        for path in dep_infos.iter().filter(|path| path.extension().is_some_and(|end| end == "d")) {
+            found.extend(dep_info::existing(&fs::read_to_string(path).unwrap_or_default(), package));
+        }
     }
     found
 }
 
-/// What a build script asked cargo to watch; cargo keeps its output beside the output folder.
-fn script_inputs(script: &Script, package: &Path) -> Vec<PathBuf> {
+/// What a build script asked cargo to watch; cargo keeps its output beside the output folder. One that asked for nothing
+/// at all is run again for every file of its package.
+fn asked_for(script: &Script) -> Option<Vec<PathBuf>> {
     let output = fs::read(script.out_dir.with_file_name("output")).unwrap_or_default();
     let text = String::from_utf8_lossy(&output);
-    let asked = |line: &str| -> Option<PathBuf> {
-        let key = line.strip_prefix("cargo:").or_else(|| line.strip_prefix("cargo::"))?;
-        Some(package.join(key.trim_start_matches(':').strip_prefix("rerun-if-changed=")?))
+    let keys = text.lines().filter_map(|line| line.strip_prefix("cargo:")).map(|key| key.trim_start_matches(':'));
+    let asked: Vec<&str> = keys.filter(|key| key.starts_with("rerun-if-")).collect();
+    let names = asked.iter().filter_map(|key| key.strip_prefix("rerun-if-changed="));
+    (!asked.is_empty()).then(|| names.map(PathBuf::from).collect())
+}
+
+/// The files of a package but for Rust sources: the crates made from these are compiled again for an edit anyway, and
+/// scripts that read them say so. Hidden folders, build output and packages inside are no part of it.
+fn package_files(package: &Path) -> Vec<PathBuf> {
+    let part = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let other = path.join("Cargo.toml").is_file() || path.join("CACHEDIR.TAG").is_file();
+        !name.starts_with('.') && !other
     };
-    text.lines().filter_map(asked).flat_map(|path| files_below(&path)).collect()
+    let entries = fs::read_dir(package).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut open: Vec<PathBuf> = entries.filter(part).collect();
+    let mut found = Vec::new();
+    while let Some(path) = open.pop() {
+        if path.is_dir() && !path.is_symlink() {
+            let entries = fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path());
+            open.extend(entries.filter(part));
+        } else if path.extension().is_none_or(|end| end != "rs") {
+            found.push(path);
+        }
+    }
+    found
 }
 
 /// The file itself, or all files of a folder as cargo looks at them.

@@ -91,8 +91,7 @@ mod tests {
 
     #[test]
     fn wrapper_target_and_runner_are_found() {
-        let text =
-            "[build]\nrustc-workspace-wrapper = \"tools/w\"\nrustc-wrapper = \"sccache\"\ntarget = \"x\"\n[target.'cfg(unix)']\nrunner = [\"r\"]\n";
+        let text = "[build]\nrustc-workspace-wrapper = \"tools/w\"\nrustc-wrapper = \"sccache\"\ntarget = \"x\"\n[target.'cfg(unix)']\nrunner = [\"r\"]\n";
         let mut found = Configured::default();
         found.add(&text.parse().expect("parses"), Path::new("/p/.cargo/config.toml"));
         let weaker = "[build]\nrustc-workspace-wrapper = \"other\"\n";

@@ -1,6 +1,8 @@
-//! rustc's messages: takes the lines of its stderr, gives what it rendered and the first error. Lines that are no JSON
-//! (a crash of rustc, a linker's text) are kept as they are.
+//! rustc's messages: takes the lines of its stderr, gives what it rendered, the first error, and the files that it speaks
+//! of: a build that fails writes no list of its sources, and one of them, or one that is missing, has to be saved next.
+//! Lines that are no JSON (a crash of rustc, a linker's text) are kept as they are.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -20,6 +22,8 @@ pub struct FirstError {
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostics {
     pub(crate) rendered: Vec<String>,
+    /// Files that errors speak of, absolute, whether they exist or not.
+    pub(crate) files: BTreeSet<PathBuf>,
     first: Option<FirstError>,
 }
 
@@ -30,6 +34,13 @@ struct Message {
     rendered: Option<String>,
     #[serde(default)]
     spans: Vec<Span>,
+    #[serde(default)]
+    children: Vec<Child>,
+}
+
+#[derive(Deserialize)]
+struct Child {
+    message: String,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +65,13 @@ impl Diagnostics {
         };
         self.rendered.extend(message.rendered);
         // "error" and "error: internal compiler error".
-        if self.first.is_none() && message.level.starts_with("error") {
+        if !message.level.starts_with("error") {
+            return;
+        }
+        self.files.extend(message.spans.iter().map(|span| cwd.join(&span.file_name)));
+        let texts = [&message.message].into_iter().chain(message.children.iter().map(|child| &child.message));
+        self.files.extend(texts.flat_map(|text| quoted_files(text)).map(|file| cwd.join(file)));
+        if self.first.is_none() {
             let place = message.spans.iter().find(|span| span.is_primary);
             self.first = Some(FirstError {
                 message: message.message,
@@ -75,6 +92,30 @@ impl Diagnostics {
     }
 }
 
+/// The files that rendered `lines` of cargo's output speak of, relative to a folder that is not told.
+pub(crate) fn files_in_text(lines: &[String]) -> BTreeSet<PathBuf> {
+    let plain = lines.iter().map(|line| without_colours(line));
+    let of = |line: String| {
+        let place = line.split_once("--> ").and_then(|(_, place)| place.split(':').next().map(PathBuf::from));
+        quoted_files(&line).into_iter().chain(place).collect::<Vec<_>>()
+    };
+    plain.flat_map(of).collect()
+}
+
+/// What is in quotes and looks like a file's name: `file "src/work.rs"`, `couldn't read` and a name in backquotes.
+fn quoted_files(text: &str) -> Vec<PathBuf> {
+    let parts = text.split(['"', '`']);
+    let file = |part: &&str| part.contains(['/', '.']) && !part.contains([' ', '\n', ':', '(', '<']);
+    parts.filter(file).map(PathBuf::from).collect()
+}
+
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    parts.filter_map(|part| part.split_once('m')).for_each(|(_, text)| plain.push_str(text));
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,8 +132,24 @@ mod tests {
         said.line(r#"{"message":"mismatched","level":"error","rendered":"e","spans":[{"file_name":"src/a.rs","line_start":3,"is_primary":false},{"file_name":"src/b.rs","line_start":7,"is_primary":true}]}"#, cwd);
         said.line("thread 'rustc' panicked", cwd);
         assert_eq!(said.rendered, ["w", "e", "thread 'rustc' panicked"]);
+        assert_eq!(said.files, ["/w/src/a.rs", "/w/src/b.rs"].map(PathBuf::from).into());
         let first = FirstError { message: "mismatched".into(), file: Some("/w/src/b.rs".into()), line: Some(7) };
         assert_eq!(said.first("exit status: 1"), first);
         assert_eq!(Diagnostics::default().first("signal: 9").message, "rustc ended with signal: 9");
+    }
+
+    #[test]
+    fn files_that_are_missing_are_found_in_the_text() {
+        let mut said = Diagnostics::default();
+        let module = r#"{"message":"file not found for module `work`","level":"error","spans":[],"children":[
+            {"message":"to create the module `work`, create file \"src/work.rs\" or \"src/work/mod.rs\""}]}"#;
+        said.line(&module.replace('\n', ""), Path::new("/w"));
+        said.line(r#"{"message":"couldn't read `src/../a.txt`: No such file","level":"error"}"#, Path::new("/w"));
+        let files = ["/w/src/../a.txt", "/w/src/work.rs", "/w/src/work/mod.rs"].map(PathBuf::from);
+        assert_eq!(said.files, files.into());
+        let text =
+            ["\u{1b}[94m--> \u{1b}[0msrc/main.rs:3:4", "error: couldn't read `a.txt`: no", "   Compiling x v0.1"];
+        let found = files_in_text(&text.map(str::to_owned));
+        assert_eq!(found, ["a.txt", "src/main.rs"].map(PathBuf::from).into());
     }
 }

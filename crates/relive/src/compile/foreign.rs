@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::arguments::Role;
-use super::outputs::Known;
 use super::objects;
+use super::outputs::Known;
 use super::record::Identity;
 use crate::Error;
 

@@ -21,6 +21,8 @@ pub(crate) struct Project {
     /// Manifests, lock file, toolchain file and cargo's configuration: what only cargo understands.
     pub(crate) manifests: Vec<PathBuf>,
     pub(crate) lock_file: PathBuf,
+    /// The workspace's folder, where cargo starts rustc for members.
+    pub(crate) root: PathBuf,
     /// Targets that the program may be built for; the host is always among them.
     pub(crate) triples: Vec<String>,
 }
@@ -64,6 +66,7 @@ impl Project {
             relive_dir: target_dir.join("relive"),
             target_dir,
             lock_file: root.join("Cargo.lock"),
+            root: root.clone(),
             manifests,
             triples,
         })

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::baseline::{Baseline, Parts, Unit, build_recorded};
 use super::identity::{self, Place};
 use super::replay::{self, Replayed};
-use super::{Build, FirstBuildError, FirstError, ObjectFile, Rebuilt, RebuiltUnit};
+use super::{Build, FirstBuildError, FirstError, ObjectFile, Rebuilt, RebuiltUnit, diagnostics};
 use crate::Error;
 use crate::change::Change;
 
@@ -24,16 +24,17 @@ pub fn rebuild(
     for index in affected(baseline) {
         match replay::replay(baseline, index, cancelled)? {
             Replayed::Cancelled => return Ok(Rebuilt::Cancelled),
-            Replayed::Failed(first, rendered) => {
-                build.rendered.extend(rendered);
-                return Ok(Rebuilt::CompileError { rendered: build.rendered, first });
+            Replayed::Failed(failure) => {
+                baseline.await_files(index, &failure);
+                build.rendered.extend(failure.rendered);
+                return Ok(Rebuilt::CompileError { rendered: build.rendered, first: failure.first });
             }
             Replayed::Built(new) => {
                 build.compile += new.took;
                 build.rendered.extend(new.rendered);
                 build.units.push(RebuiltUnit { unit: index, objects: new.objects });
                 if let Some(unit) = baseline.units.get_mut(index) {
-                    (unit.inputs, unit.built) = (new.inputs, new.started);
+                    (unit.inputs, unit.built, unit.tried) = (new.inputs, new.started, new.started);
                 }
             }
         }
@@ -52,17 +53,25 @@ pub fn rebuild_with_cargo(baseline: &mut Baseline, say: &mut dyn FnMut(String)) 
         say(line);
     };
     baseline.cargo_due = true;
+    baseline.looked = SystemTime::now();
     let built = build_recorded(&baseline.settings, &baseline.project, &baseline.configured, &mut hear);
     baseline.lock_text = fs::read(&baseline.project.lock_file).ok();
     let (run, records) = match built {
         Ok(built) => built,
         Err(FirstBuildError::Own(error)) => return Err(error),
-        Err(FirstBuildError::CargoFailed(_)) => return Ok(failed(&said)),
+        Err(FirstBuildError::CargoFailed(_)) => {
+            let folders = [baseline.settings.cwd.clone(), baseline.project.root.clone()];
+            let files = diagnostics::files_in_text(&said);
+            let places = files.iter().flat_map(|file| folders.iter().map(move |folder| folder.join(file)));
+            baseline.manifests.extend(places);
+            return Ok(failed(&said));
+        }
     };
     let parts = Parts::assemble(&run, &records, &baseline.project)?;
     let compile = clock.elapsed();
     baseline.uncaptured = baseline.foreign.changed(&parts.foreign);
-    (baseline.rlibs, baseline.link_args, baseline.manifests) = (parts.rlibs, parts.link_args, parts.manifests);
+    (baseline.rlibs, baseline.link_args) = (parts.rlibs, parts.link_args);
+    (baseline.manifests, baseline.unnamed) = (parts.inputs.named, parts.inputs.unnamed);
     baseline.dirty.clear();
     let units = adopt(baseline, parts.units);
     baseline.cargo_due = false;
@@ -74,7 +83,7 @@ pub fn rebuild_with_cargo(baseline: &mut Baseline, say: &mut dyn FnMut(String)) 
             build.compile += compile;
             Ok(Rebuilt::Built(build))
         }
-        other => {
+        other @ (Rebuilt::CompileError { .. } | Rebuilt::Cancelled) => {
             // What cargo built is not handed out, so it is still due.
             baseline.dirty.extend(units.iter().map(|unit| unit.unit));
             Ok(other)
@@ -135,8 +144,8 @@ fn adopt(baseline: &mut Baseline, mut fresh: Vec<Unit>) -> Vec<RebuiltUnit> {
         };
         match place {
             Place::Renamed(_) => drop(baseline.dirty.insert(index)),
-            _ if newer => rebuilt.push(RebuiltUnit { unit: index, objects }),
-            _ => {}
+            Place::Same(_) | Place::New | Place::Unclear if newer => rebuilt.push(RebuiltUnit { unit: index, objects }),
+            Place::Same(_) | Place::New | Place::Unclear => {}
         }
     }
     baseline.order = order.into_iter().flatten().collect();

@@ -23,8 +23,17 @@ const POLL: Duration = Duration::from_millis(4);
 /// How one rustc run ended.
 pub(crate) enum Replayed {
     Built(NewBuild),
-    Failed(FirstError, Vec<String>),
+    Failed(Failure),
     Cancelled,
+}
+
+/// What a rustc run said that made nothing.
+pub(crate) struct Failure {
+    pub(crate) first: FirstError,
+    pub(crate) rendered: Vec<String>,
+    /// Files that it spoke of, and its sources as far as it came.
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) started: SystemTime,
 }
 
 /// What one rustc run made.
@@ -62,7 +71,10 @@ pub(crate) fn replay(
     let took = clock.elapsed();
     if !status.success() {
         discard(&kept);
-        return Ok(Replayed::Failed(said.first(&status.to_string()), said.rendered));
+        let mut files: Vec<PathBuf> = inputs(unit, &out_dir).unwrap_or_default();
+        let first = said.first(&status.to_string());
+        files.extend(said.files);
+        return Ok(Replayed::Failed(Failure { first, rendered: said.rendered, files, started }));
     }
     if unit.is_lib {
         let since = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();

@@ -11,7 +11,7 @@ use crate::binary::names;
 use crate::binary::object::{NameId, Object, Place, SectionId, SymbolId, SymbolKind};
 use crate::diff::pair::{self, Contestant, FunctionFacts};
 use crate::diff::print::{LocationRef, Print, Printer};
-use crate::diff::running::{Live, NewObject, ObjectKey, Running, is_definition};
+use crate::diff::running::{NewObject, ObjectKey, Running, is_definition};
 
 /// What becomes of an item that a new object defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +90,8 @@ pub struct Delta {
     pub moves: Vec<LocationMove>,
     /// Variables that changed.
     pub statics: Vec<StaticChange>,
-    /// Variables whose name's hash moved: new name to old name and its text.
-    pub renamed: FxHashMap<NameId, (NameId, String)>,
+    /// Variables whose name does not say what they are: the old name and its text, or nothing if they are new.
+    pub renamed: FxHashMap<NameId, Option<(NameId, String)>>,
     /// Paths of variables of which several moved at once, so that nothing tells which is which.
     pub ambiguous: Vec<String>,
     /// Sections with several functions whose content changed, which cannot be taken apart.
@@ -110,6 +110,7 @@ impl Delta {
             && self.moves.is_empty()
             && self.unsplit.is_empty()
             && self.gathered.is_empty()
+            && self.ambiguous.is_empty()
     }
 }
 
@@ -132,7 +133,7 @@ pub fn compare(
     loop {
         let mut sides = Sides::collect(running, &removed, &added);
         sides.contest(running, &removed, &added, facts);
-        let mut delta = sides.delta(running, &removed);
+        let mut delta = sides.delta();
         let more = sides.dragged_along(running, &removed);
         if more.is_empty() {
             delta.removed = removed;
@@ -156,7 +157,7 @@ struct Item {
     print: Print,
     refs: Vec<NameId>,
     facts: Option<FunctionFacts>,
-    copies: usize,
+    copies_agree: bool,
 }
 
 struct Variable {
@@ -165,6 +166,14 @@ struct Variable {
     thread_local: bool,
     own: u128,
     refs: Vec<NameId>,
+}
+
+impl Variable {
+    fn contestant(&self, name: NameId) -> Contestant {
+        // Never of the same path as a function.
+        let path = !path_hash(&self.text);
+        Contestant { name, path, facts: None, own: self.own, refs: self.refs.clone() }
+    }
 }
 
 #[derive(Default)]
@@ -228,7 +237,9 @@ impl Side {
                     self.add_function(symbol.id, at, object, section, print, text);
                 } else if object.function_of(section).is_none() {
                     let print = printer.section(section);
-                    self.unsplit.entry(symbol.id).or_insert((text.to_owned(), print.own));
+                    let names = print.refs.iter().map(|id| object.symbol(*id).id.0);
+                    let content = names.fold(print.own, |sum, name| sum.rotate_left(1) ^ name);
+                    self.unsplit.entry(symbol.id).or_insert((text.to_owned(), content));
                 }
             } else {
                 let print = printer.section(section);
@@ -251,11 +262,12 @@ impl Side {
             Some(item) => {
                 if item.print.own != print.own || item.refs != refs {
                     item.print.own ^= print.own.rotate_left(1) | 1;
+                    item.copies_agree = false;
                 }
-                item.copies += 1;
             }
             None => {
-                let item = Item { text: text.to_owned(), object: at, section, print, refs, facts: None, copies: 1 };
+                let item =
+                    Item { text: text.to_owned(), object: at, section, print, refs, facts: None, copies_agree: true };
                 self.functions.insert(name, item);
             }
         }
@@ -309,21 +321,42 @@ impl Sides {
         let gone: FxHashSet<_> = removed.iter().copied().collect();
         let stays = |name: NameId| running.definitions(name).iter().any(|def| !gone.contains(&def.object));
         let mut contested = self.contested(&stays);
-        if contested.is_empty() {
+        let (mut olds, mut news) = self.contested_variables(&stays);
+        if contested.is_empty() && olds.is_empty() && news.is_empty() {
             return;
         }
         self.old.learn(removed.iter().filter_map(|key| running.object(*key)), facts);
         self.new.learn(added.iter(), facts);
         contested.extend(self.new_signatures());
-        let mut news: Vec<_> = contested.iter().filter_map(|name| self.new.contestant(*name)).collect();
+        news.extend(contested.iter().filter_map(|name| self.new.contestant(*name)));
         let is_gone = |name: &NameId| !self.new.functions.contains_key(name) && !stays(*name);
         let leaves = self.old.functions.keys().filter(|name| is_gone(name) || contested.contains(name));
-        let mut olds: Vec<_> = leaves.filter_map(|name| self.old.contestant(*name)).collect();
+        olds.extend(leaves.filter_map(|name| self.old.contestant(*name)));
         olds.sort_by_key(|old| old.name);
         news.sort_by_key(|new| new.name);
         let pairs = pair::pair(&olds, &news);
         self.contested_old = olds.iter().map(|old| old.name).collect();
         self.partner = news.iter().map(|new| (new.name, pairs.get(&new.name).copied())).collect();
+    }
+
+    /// Variables of every path on which one came, went or changed. Variables of one path are told apart by numbers in
+    /// their names (a `static` in a block, in a closure, in a macro), and another one's number is another one's storage.
+    fn contested_variables(&self, stays: &dyn Fn(NameId) -> bool) -> (Vec<Contestant>, Vec<Contestant>) {
+        let (old, new) = (&self.old.variables, &self.new.variables);
+        let same = |name: &NameId, variable: &Variable| {
+            old.get(name)
+                .is_some_and(|old| old.own == variable.own && old.refs == variable.refs && old.size == variable.size)
+        };
+        let moved = new.iter().filter(|(name, variable)| !same(name, variable) && !stays(**name));
+        let left = old.iter().filter(|(name, _)| !new.contains_key(*name) && !stays(**name));
+        let paths: FxHashSet<u64> = moved.chain(left).map(|(_, variable)| path_hash(&variable.text)).collect();
+        let on_them = |side: &FxHashMap<NameId, Variable>| {
+            side.iter()
+                .filter(|(name, variable)| paths.contains(&path_hash(&variable.text)) && !stays(**name))
+                .map(|(name, variable)| variable.contestant(*name))
+                .collect::<Vec<_>>()
+        };
+        (on_them(old), on_them(new))
     }
 
     /// New functions whose name is not known, or known with another content.
@@ -370,33 +403,28 @@ impl Sides {
         running.objects().filter(|(key, new)| !gone.contains(key) && refers(&new.object)).map(|(key, _)| key).collect()
     }
 
-    fn delta(&self, running: &Running, removed: &[ObjectKey]) -> Delta {
+    fn delta(&self) -> Delta {
         let mut delta = Delta::default();
         let mut names: Vec<_> = self.new.functions.iter().collect();
         names.sort_by(|left, right| left.1.text.cmp(&right.1.text));
         for (name, item) in names {
-            let fate = self.function_fate(running, *name, item);
+            let fate = self.function_fate(*name, item);
             self.record(&mut delta, *name, item, fate);
         }
         self.kept_old(&mut delta);
-        self.variables(running, removed, &mut delta);
-        for (name, (text, own)) in &self.new.unsplit {
-            if self.old.unsplit.get(name).is_none_or(|old| old.1 != *own) {
-                delta.unsplit.push(text.clone());
-            }
-        }
+        self.variables(&mut delta);
+        delta.unsplit = differing(&self.old.unsplit, &self.new.unsplit).map(|(text, _)| text.clone()).collect();
         delta.unsplit.sort();
-        let gathered =
-            self.new.gathered.iter().filter(|(name, content)| self.old.gathered.get(*name) != Some(*content));
-        delta.gathered = gathered.map(|(name, _)| name.to_string()).collect();
+        let names: FxHashSet<&str> =
+            self.old.gathered.keys().chain(self.new.gathered.keys()).map(|name| &**name).collect();
+        let differs = |name: &&str| self.old.gathered.get(*name) != self.new.gathered.get(*name);
+        delta.gathered = names.into_iter().filter(differs).map(str::to_owned).collect();
         delta.gathered.sort();
         delta
     }
 
-    fn function_fate(&self, running: &Running, name: NameId, item: &Item) -> Fate {
-        let Some(old_name) = self.translate(name) else {
-            return self.returned(running, name, item);
-        };
+    fn function_fate(&self, name: NameId, item: &Item) -> Fate {
+        let Some(old_name) = self.translate(name) else { return Fate::New };
         match self.old.functions.get(&old_name) {
             Some(old) if old.print.own == item.print.own && self.same_refs(&old.refs, &item.refs) => {
                 Fate::Same(old_name)
@@ -407,26 +435,13 @@ impl Sides {
         }
     }
 
-    /// A function that the last build did not have, but the process has under this name: it was taken out and comes back.
-    /// The legacy hash covers its signature; numbered items could be something else.
-    fn returned(&self, running: &Running, name: NameId, item: &Item) -> Fate {
-        let legacy = item.text.starts_with("_ZN") && !item.text.contains("$u7b$$u7b$");
-        if self.contested_old.contains(&name) || !legacy {
-            return Fate::New;
-        }
-        match running.resolve(name, &item.text) {
-            Ok(Some(Live::Function(function))) if !function.bodies.is_empty() => Fate::Changed(name),
-            Ok(_) | Err(_) => Fate::New,
-        }
-    }
-
     fn record(&self, delta: &mut Delta, name: NameId, item: &Item, fate: Fate) {
         delta.fates.insert(name, fate);
         match fate {
             Fate::Same(old) => {
                 if let Some(before) = self.old.functions.get(&old)
-                    && before.copies == 1
-                    && item.copies == 1
+                    && before.copies_agree
+                    && item.copies_agree
                 {
                     record_moves(delta, old, before, item);
                 }
@@ -466,28 +481,37 @@ impl Sides {
         delta.kept_old.sort();
     }
 
-    fn variables(&self, running: &Running, removed: &[ObjectKey], delta: &mut Delta) {
-        let gone: FxHashSet<_> = removed.iter().copied().collect();
-        let stays = |name: NameId| running.definitions(name).iter().any(|def| !gone.contains(&def.object));
-        let lost = by_path(&self.old.variables, |name| !self.new.variables.contains_key(&name) && !stays(name));
-        let found = by_path(&self.new.variables, |name| !self.old.variables.contains_key(&name) && !stays(name));
-        for (path, new) in &found {
-            match (lost.get(path).map(Vec::as_slice), new.as_slice()) {
-                (None, _) => {}
-                (Some([(old_name, old)]), [(name, new)]) => {
-                    delta.renamed.insert(*name, (*old_name, old.text.clone()));
-                    self.variable(old, new, true, delta);
-                }
-                (Some(_), _) => delta.ambiguous.extend(new.first().map(|(_, new)| new.text.clone())),
-            }
-        }
+    fn variables(&self, delta: &mut Delta) {
         for (name, new) in &self.new.variables {
-            if let Some(old) = self.old.variables.get(name) {
-                self.variable(old, new, false, delta);
+            match self.translate(*name) {
+                Some(old_name) => {
+                    let Some(old) = self.old.variables.get(&old_name) else { continue };
+                    if old_name != *name {
+                        delta.renamed.insert(*name, Some((old_name, old.text.clone())));
+                    }
+                    self.variable(old, new, old_name != *name, delta);
+                }
+                None => {
+                    delta.renamed.insert(*name, None);
+                }
             }
         }
-        delta.ambiguous.sort();
         delta.statics.sort_by(|left, right| left.name.cmp(&right.name));
+        delta.ambiguous = self.ambiguous();
+    }
+
+    /// Paths on which both an old and a new variable have no partner: nothing tells which storage is whose.
+    fn ambiguous(&self) -> Vec<String> {
+        let partners: FxHashSet<_> = self.partner.values().flatten().copied().collect();
+        let lost = self.contested_old.iter().filter(|name| !partners.contains(name));
+        let lost: FxHashSet<u64> =
+            lost.filter_map(|name| self.old.variables.get(name)).map(|old| path_hash(&old.text)).collect();
+        let alone = self.partner.iter().filter(|(_, old)| old.is_none());
+        let alone = alone.filter_map(|(name, _)| self.new.variables.get(name));
+        let mut out: Vec<_> =
+            alone.filter(|new| lost.contains(&path_hash(&new.text))).map(|new| new.text.clone()).collect();
+        out.sort();
+        out
     }
 
     fn variable(&self, old: &Variable, new: &Variable, renamed: bool, delta: &mut Delta) {
@@ -504,14 +528,14 @@ impl Sides {
     }
 }
 
-type ByPath<'a> = FxHashMap<u64, Vec<(NameId, &'a Variable)>>;
-
-fn by_path(variables: &FxHashMap<NameId, Variable>, wanted: impl Fn(NameId) -> bool) -> ByPath<'_> {
-    let mut out = ByPath::default();
-    for (name, variable) in variables.iter().filter(|(name, _)| wanted(**name)) {
-        out.entry(path_hash(&variable.text)).or_default().push((*name, variable));
-    }
-    out
+/// Entries that one side does not have, or has with another value.
+fn differing<'a, T: PartialEq>(
+    old: &'a FxHashMap<NameId, T>,
+    new: &'a FxHashMap<NameId, T>,
+) -> impl Iterator<Item = &'a T> {
+    let changed = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
+    let gone = old.iter().filter(|(name, _)| !new.contains_key(*name));
+    changed.chain(gone).map(|(_, value)| value)
 }
 
 fn record_moves(delta: &mut Delta, old: NameId, before: &Item, after: &Item) {

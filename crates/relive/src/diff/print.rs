@@ -117,6 +117,7 @@ impl<'o> Printer<'o> {
             }
             Target::Anonymous(section, offset) => {
                 if depth == 0
+                    && reloc.kind == RelocKind::Pc32
                     && self.object.section(from).role == Role::Text
                     && let Some((line, column, file)) = location(self.object, section, offset)
                 {
@@ -220,9 +221,7 @@ fn target(object: &Object, reloc: &Reloc) -> Target {
         let candidate = object.symbol(**id);
         match candidate.place {
             Place::In(_, start) => {
-                object.is_item(candidate)
-                    && start as i64 <= offset
-                    && (offset - start as i64) < candidate.size.max(1) as i64
+                object.is_item(candidate) && (offset as u64).wrapping_sub(start) < candidate.size.max(1)
             }
             Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => false,
         }
@@ -233,7 +232,7 @@ fn target(object: &Object, reloc: &Reloc) -> Target {
                 Place::In(_, start) => start as i64,
                 Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => 0,
             };
-            Target::Named(*id, offset - start)
+            Target::Named(*id, offset.wrapping_sub(start))
         }
         // The entries of a jump table count from the table, so a label's place can seem to lie behind its function.
         None => match object.function_of(section) {
@@ -276,7 +275,7 @@ fn element(object: &Object, section: SectionId, offset: i64) -> (std::ops::Range
         }
         Some(at) if data.merge_size > 1 && !data.strings => {
             let start = at - at % data.merge_size;
-            (start..(start + data.merge_size).min(data.size), offset - start as i64)
+            (start..start.saturating_add(data.merge_size).min(data.size), offset - start as i64)
         }
         _ => (0..data.size, offset),
     }

@@ -263,7 +263,10 @@ impl Walk<'_> {
                     self.problem(Problem::ForeignCopy(changed.text.clone()));
                 }
                 // Nobody can call what the linker threw away; if new code does, it comes along.
-                Ok(Some(Live::Data(..) | Live::ThreadLocal(_)) | None) => {}
+                Ok(None) => {}
+                Ok(Some(Live::Data(..) | Live::ThreadLocal(_))) => {
+                    self.problem(Problem::AmbiguousSymbol(changed.text.clone()));
+                }
                 Err(ambiguous) => {
                     self.problem(Problem::AmbiguousSymbol(ambiguous.name));
                 }
@@ -423,7 +426,9 @@ impl Walk<'_> {
         };
         let changed = matches!(self.delta.fates.get(&id), Some(Fate::Changed(_)));
         match live {
-            Some(live) if !changed => Referent::LiveFunction { canonical: live.canonical, call: live.call },
+            Some(live) if !changed && !live.bodies.is_empty() => {
+                Referent::LiveFunction { canonical: live.canonical, call: live.call }
+            }
             Some(live) if !live.bodies.is_empty() => self.include_function(at, section, id, Some(live)),
             Some(_) | None => {
                 debug_assert!(object.function_of(section).is_some());
@@ -433,9 +438,12 @@ impl Walk<'_> {
     }
 
     fn editable_data(&mut self, object: &Arc<Object>, at: ObjectIndex, symbol: &Symbol, name: &str) -> Referent {
-        let renamed = self.delta.renamed.get(&symbol.id);
-        let (id, text) = renamed.map_or((symbol.id, name), |(id, text)| (*id, text.as_str()));
-        match self.running.resolve(id, text) {
+        let live = match self.delta.renamed.get(&symbol.id) {
+            None => self.running.resolve(symbol.id, name),
+            Some(Some((id, text))) => self.running.resolve(*id, text),
+            Some(None) => Ok(None),
+        };
+        match live {
             Ok(Some(Live::Data(addr, _))) => return Referent::LiveData(addr),
             Ok(Some(Live::ThreadLocal(offset))) => return Referent::ThreadLocal(offset),
             Ok(Some(Live::Function(_))) | Err(_) => {

@@ -235,6 +235,9 @@ impl Running {
                 };
                 let ours: Vec<_> = found.iter().filter(is_ours).collect();
                 let bodies = ours.iter().map(|symbol| Body { addr: live(symbol), size: symbol.size }).collect();
+                if ours.is_empty() && found.len() > 1 {
+                    return Err(Ambiguous { name: name.to_owned(), places: found.len() });
+                }
                 let canonical = live(ours.first().copied().unwrap_or(first));
                 Ok(Some(Live::Function(LiveFunction {
                     canonical,

@@ -3,18 +3,29 @@
 //! Takes the delta that was committed and the image, if one was needed, and brings `Running` up to date: objects are
 //! exchanged, and every name of the new build says where it lives.
 
-use crate::diff::running::{Body, LiveFunction};
+use rustc_hash::FxHashSet;
+
+use crate::binary::object::{NameId, Object};
+use crate::diff::running::{Body, LiveFunction, is_definition};
 use crate::diff::{Delta, Fate, Live, Running};
 use crate::link::{Image, LinkedFunction};
 
 /// Makes `running` describe the process after `delta` was committed with `image`.
 pub(super) fn adopt(running: &mut Running, delta: Delta, image: Option<&Image>) {
     let fates = settle(running, &delta);
+    let mut left: FxHashSet<NameId> = FxHashSet::default();
     for key in delta.removed {
+        left.extend(running.object(key).into_iter().flat_map(|old| names(&old.object)));
         running.remove(key);
     }
     for object in delta.objects {
         running.insert(object);
+    }
+    // A name that left the build may come back for something else: what the process has under it is old code's alone.
+    for name in left {
+        if running.definitions(name).is_empty() {
+            running.set(name, None);
+        }
     }
     for (name, live) in fates {
         running.set(name, live);
@@ -34,6 +45,10 @@ pub(super) fn adopt(running: &mut Running, delta: Delta, image: Option<&Image>) 
     }
 }
 
+fn names(object: &Object) -> impl Iterator<Item = NameId> + '_ {
+    object.symbols.iter().filter(|symbol| is_definition(object, symbol)).map(|symbol| symbol.id)
+}
+
 fn live(function: &LinkedFunction) -> LiveFunction {
     LiveFunction {
         canonical: function.canonical,
@@ -46,7 +61,7 @@ fn live(function: &LinkedFunction) -> LiveFunction {
 
 /// Where the names of the new build live that the image does not hold: all are looked up before any is written, since
 /// names may have changed places.
-fn settle(running: &Running, delta: &Delta) -> Vec<(crate::binary::object::NameId, Option<Live>)> {
+fn settle(running: &Running, delta: &Delta) -> Vec<(NameId, Option<Live>)> {
     let mut out = Vec::new();
     for (name, fate) in &delta.fates {
         match fate {
@@ -60,8 +75,9 @@ fn settle(running: &Running, delta: &Delta) -> Vec<(crate::binary::object::NameI
             Fate::New => out.push((*name, None)),
         }
     }
-    for (name, (old, text)) in &delta.renamed {
-        out.push((*name, running.resolve(*old, text).ok().flatten()));
+    for (name, old) in &delta.renamed {
+        let live = old.as_ref().and_then(|(old, text)| running.resolve(*old, text).ok().flatten());
+        out.push((*name, live));
     }
     out
 }

@@ -173,7 +173,9 @@ impl KnownLibraries {
     fn read_exports(&self) -> FxHashSet<NameId> {
         let mut names = FxHashSet::default();
         let Ok(map_of) = MemoryMap::read(self.memory.pid()) else { return names };
-        let mut paths: Vec<_> = map_of.entries().iter().map(|entry| entry.path.clone()).collect();
+        // Code only: a data file that the program shortens must not be read.
+        let code = map_of.entries().iter().filter(|entry| entry.protection.execute);
+        let mut paths: Vec<_> = code.map(|entry| entry.path.clone()).collect();
         paths.sort();
         paths.dedup();
         for path in paths.iter().filter(|path| path.is_absolute()) {

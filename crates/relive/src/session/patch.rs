@@ -32,6 +32,8 @@ use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
 const TELL_AFTER: Duration = Duration::from_millis(250);
 /// Pause between two tries, so that the thread in the way gets on.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
+/// Longest pause between two tries: longer than ordinary timeouts, which every stop starts anew.
+const TRY_AGAIN_MOST: Duration = Duration::from_millis(1000);
 /// How long a switch is tried at all. A debugger may stay attached for as long as it likes.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
 
@@ -311,6 +313,7 @@ impl Patcher {
         let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
         self.unwinder.refresh(&map).map_err(Error::from)?;
         let mut told = false;
+        let mut pause = TRY_AGAIN;
         loop {
             if later(inbox) {
                 return Err(End::Superseded);
@@ -321,7 +324,7 @@ impl Patcher {
                 Err(Error::Busy(why)) => why,
                 Err(error) => return Err(End::Failed(error)),
             };
-            let debugger = why.contains("debugger");
+            let debugger = why.contains("a debugger (pid");
             if !told && began.elapsed() > TELL_AFTER {
                 tell(&Event::Note(format!("the switch waits: {why}")));
                 told = true;
@@ -329,7 +332,8 @@ impl Patcher {
             if !debugger && began.elapsed() > GIVE_UP_AFTER {
                 return Err(End::Failed(Error::Busy(why)));
             }
-            inbox.wait(TRY_AGAIN);
+            inbox.wait(pause);
+            pause = (pause * 2).min(TRY_AGAIN_MOST);
         }
     }
 }

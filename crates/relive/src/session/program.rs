@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use relive_process::FileId;
 use relive_process::agent::{AgentLink, AgentListener};
 use relive_process::launch::{self, AgentSpec, Child, LaunchSpec};
 use relive_process::memory::Memory;
+use relive_process::{FileId, MappedFile};
 use relive_wire::{LiveAddr, NearLayout};
 
 use crate::Error;
+use crate::binary::executable;
 use crate::compile::Baseline;
 use crate::load::Room;
 use crate::swap::Tables;
@@ -64,8 +65,14 @@ impl Program {
             args: launch.argv.iter().skip(1).cloned().collect(),
             env: launch.env.clone(),
             cwd: Some(launch.cwd.clone()),
-            default_signals: vec![SIGINT, SIGQUIT, SIGPIPE],
+            // relive handles its signals; what it was started with ignored stays so for the program.
+            default_signals: Vec::new(),
         };
+        if !is_dynamic(&baseline.exe)? {
+            let child = Arc::new(launch::spawn(&spec, None)?);
+            spawned(child.pid());
+            return Ok(Started::Blind(child, "it is linked statically, so nothing can be loaded into it".into()));
+        }
         let spec_agent = AgentSpec { library: &library, slot_dir: &folder, listener: &listener };
         let child = Arc::new(launch::spawn(&spec, Some(&spec_agent))?);
         spawned(child.pid());
@@ -114,9 +121,11 @@ impl Program {
     }
 }
 
-const SIGINT: i32 = 2;
-const SIGQUIT: i32 = 3;
-const SIGPIPE: i32 = 13;
+/// Whether the executable asks for a dynamic loader, which alone preloads the agent.
+fn is_dynamic(exe: &Path) -> Result<bool, Error> {
+    let file = MappedFile::open(exe).map_err(|error| Error::file(exe, "map", error))?;
+    executable::has_loader(&file).map_err(|why| Error::file(exe, "read the program headers of", why))
+}
 
 /// A folder for this session's agent, socket and images, closed to other users. Below the target directory, unless the
 /// loader could not preload from there.

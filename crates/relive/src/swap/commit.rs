@@ -65,13 +65,17 @@ pub fn commit(
     check(image, &threads, tables)?;
     prepare_tables(&stopped, image, tables)?;
     switch(&stopped, &entries, tables, image, moved)?;
-    stopped.resume()?;
+    // The switch is done; a process that ended just now is noticed by its end.
+    let _ = stopped.resume();
     Ok(Committed { pause: before.elapsed(), threads })
 }
 
 fn entry_writes(image: &Image) -> Result<Vec<Write>, Error> {
-    let redirects = image.functions.iter().flat_map(|function| &function.redirects);
+    let mut redirects: Vec<_> = image.functions.iter().flat_map(|function| &function.redirects).collect();
+    // A function with a loop at its very start is not whole between its write and the flip: the shorter the better.
+    redirects.sort_by_key(|redirect| redirect.entry.needs_quiet);
     redirects
+        .into_iter()
         .map(|redirect| {
             let jump = x86_64::jump(redirect.entry.at, redirect.stub);
             let new = jump.ok_or_else(|| Error::Fatal(format!("the stub of {} is out of reach", redirect.entry.at)))?;
@@ -96,7 +100,9 @@ fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(
                     (entry.at.plus(1), entry.at.plus(ENTRY_JUMP_LEN as u64))
                 };
                 let inside = |addr: u64| start.0 <= addr && addr < end.0;
-                if inside(captured.thread.regs.rip.0) || words(&captured.stack).any(inside) {
+                // A word that is the first byte's address is a pointer to the function, not a place to come back to.
+                let returns = |word: u64| word != entry.at.0 && inside(word);
+                if inside(captured.thread.regs.rip.0) || words(&captured.stack).any(returns) {
                     return Err(in_the_way(captured, &function.text));
                 }
             }
@@ -112,7 +118,11 @@ fn words(stack: &[u8]) -> impl Iterator<Item = u64> + '_ {
 fn in_the_way(captured: &CapturedThread, function: &str) -> Error {
     let thread = &captured.thread;
     let function = crate::binary::names::readable(function);
-    Error::Busy(format!("thread `{}` ({}) is in the first instructions of `{function}`", thread.name(), thread.tid))
+    Error::Busy(format!(
+        "thread `{}` ({}) is inside the first instructions of `{function}`, or in its loop there",
+        thread.name(),
+        thread.tid
+    ))
 }
 
 fn prepare_tables(stopped: &Stopped, image: &Image, tables: &mut Tables) -> Result<(), Error> {
@@ -138,8 +148,9 @@ fn switch(
     let flip = tables.flip();
     for (done, write) in entries.iter().chain([&flip]).enumerate() {
         if let Err(error) = write.apply(memory) {
-            for write in entries.iter().take(done).rev() {
-                write.undo(memory)?;
+            // The one that failed may have been written all the same. Every one is tried, the switching word first.
+            for write in entries.iter().chain([&flip]).take(done + 1).collect::<Vec<_>>().into_iter().rev() {
+                let _ = write.undo(memory);
             }
             return Err(error);
         }
@@ -147,7 +158,8 @@ fn switch(
     tables.flipped(image.stubs);
     // From here on the new generation runs; lines in panic messages follow, and none of them can undo it.
     for location in moved {
-        memory.write(location.addr, &location.bytes())?;
+        // Without it a panic message has an old line; that is no reason to call a switch failed that was done.
+        let _ = memory.write(location.addr, &location.bytes());
     }
     Ok(())
 }

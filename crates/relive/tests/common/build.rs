@@ -36,11 +36,6 @@ pub(crate) fn build(name: &str, flags: &[&str], states: &[String]) -> Vec<State>
     (0..states.len()).map(|at| list(&state_folder(&folder, at), name)).collect()
 }
 
-/// The folder with the rlibs of the compiler's own libraries.
-pub(crate) fn sysroot_libraries() -> PathBuf {
-    PathBuf::from(output_of(rustc().args(["--print", "target-libdir"])).trim())
-}
-
 fn rustc() -> Command {
     Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
 }

@@ -76,7 +76,8 @@ pub(crate) fn run(name: &'static str, work: impl FnOnce(&mut Watch) + Send + 'st
         }
     }
     let (tried, found) = worker.join().unwrap();
-    let lines: Vec<_> = found.iter().map(|(what, (where_, times))| format!("{what} ({times} times, {where_})")).collect();
+    let lines: Vec<_> =
+        found.iter().map(|(what, (where_, times))| format!("{what} ({times} times, {where_})")).collect();
     assert!(found.is_empty(), "{name}, {tried} inputs:\n{}", lines.join("\n"));
 }
 
@@ -122,7 +123,13 @@ impl Watch {
             let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hostile");
             let file = folder.join(format!("{name}-{number}"));
             let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, bytes));
-            (format!("first on {what}: {}", kept.map_or_else(|why| why.to_string(), |()| file.display().to_string())), 0)
+            (
+                format!(
+                    "first on {what}: {}",
+                    kept.map_or_else(|why| why.to_string(), |()| file.display().to_string())
+                ),
+                0,
+            )
         });
         entry.1 += 1;
     }
@@ -142,7 +149,9 @@ fn remember_panics() {
             if thread::current().name().is_some() {
                 return usual(info);
             }
-            let text = info.payload_as_str().unwrap_or("?");
+            let payload = info.payload();
+            let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+            let text = text.unwrap_or("?");
             let place = info.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
             PANIC.with(|panic| *panic.borrow_mut() = Some(format!("{place}: {text}")));
         }));

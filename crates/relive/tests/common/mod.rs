@@ -1,5 +1,6 @@
 //! What the tests on hostile input share: real files, what is done to them, and who watches the outcome.
 
+pub(crate) mod attack;
 pub(crate) mod build;
 pub(crate) mod drive;
 pub(crate) mod mutate;

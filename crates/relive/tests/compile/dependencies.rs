@@ -10,12 +10,16 @@ use crate::support::*;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_path_dependency_is_a_unit", a_path_dependency_is_a_unit),
-    ("a_path_dependency_of_cargos_own_build_is_made_once_more", a_path_dependency_of_cargos_own_build_is_made_once_more),
+    (
+        "a_path_dependency_of_cargos_own_build_is_made_once_more",
+        a_path_dependency_of_cargos_own_build_is_made_once_more,
+    ),
     ("a_users_edit_and_build_between_sessions", a_users_edit_and_build_between_sessions),
     ("a_dependency_added_leaves_the_crate_its_name", a_dependency_added_leaves_the_crate_its_name),
     ("another_version_of_a_fetched_crate_is_uncaptured", another_version_of_a_fetched_crate_is_uncaptured),
     ("a_fetched_crate_that_uses_an_edited_one_is_a_unit", a_fetched_crate_that_uses_an_edited_one_is_a_unit),
     ("native_code_in_a_unit_is_uncaptured", native_code_in_a_unit_is_uncaptured),
+    ("a_script_that_names_nothing_reads_its_package", a_script_that_names_nothing_reads_its_package),
     ("libraries_of_macros_are_cargos_business", libraries_of_macros_are_cargos_business),
     ("what_cargo_could_not_build_stays_cargos", what_cargo_could_not_build_stays_cargos),
 ];
@@ -168,6 +172,34 @@ fn native_code_in_a_unit_is_uncaptured() {
     assert_eq!(with_cargo(&mut baseline).uncaptured, Vec::<String>::new());
     edit(&source, "return 3", "return 4");
     assert_eq!(with_cargo(&mut baseline).uncaptured, ["native code of base"]);
+}
+
+fn a_script_that_names_nothing_reads_its_package() {
+    let folder = workspace("unnamed");
+    let script = "fn main() {\n    let three = std::fs::read_to_string(\"data/three.txt\").unwrap();\n    \
+                  let out = std::env::var(\"OUT_DIR\").unwrap();\n    \
+                  std::fs::write(format!(\"{out}/three.rs\"), format!(\"pub const THREE: u32 = {three};\")).unwrap();\n}\n";
+    write(&folder.join("base/build.rs"), script);
+    write(&folder.join("base/data/three.txt"), "3");
+    let source = "include!(concat!(env!(\"OUT_DIR\"), \"/three.rs\"));\npub fn value() -> u32 {\n    THREE\n}\n";
+    write(&folder.join("base/src/lib.rs"), source);
+    let (mut baseline, _) = build(&folder);
+    let data = folder.join("base/data/three.txt");
+    let watched = baseline.inputs();
+    assert!(watched.files().contains(&data) && watched.cargo.contains(&folder.join("base/build.rs")));
+    let generated = |path: &PathBuf| path.ends_with("out/three.rs");
+    assert!(baseline.units[0].inputs.iter().any(generated) && !watched.files().iter().any(generated));
+    assert_eq!(change(&baseline, &folder, "base/src/lib.rs").manifests, Vec::<PathBuf>::new());
+    write(&data, "4");
+    let build = with_cargo(&mut baseline);
+    assert!(units(&build).contains(&0) && build.uncaptured.is_empty(), "{build:?}");
+    // A file that changes nothing, however often it is saved, is the program's own.
+    let mut saves = 0;
+    while !classify(&baseline.inputs(), std::slice::from_ref(&data)).is_empty() {
+        baseline.note_effect(std::slice::from_ref(&data), false);
+        saves += 1;
+    }
+    assert!((2..10).contains(&saves));
 }
 
 fn libraries_of_macros_are_cargos_business() {

@@ -23,6 +23,7 @@ const TESTS: &[(&str, fn())] = &[
     ("an_edit_of_the_bin_is_replayed", an_edit_of_the_bin_is_replayed),
     ("an_edit_of_a_library_rebuilds_its_dependents", an_edit_of_a_library_rebuilds_its_dependents),
     ("a_compile_error_names_file_and_line", a_compile_error_names_file_and_line),
+    ("files_that_a_failed_build_speaks_of_are_awaited", files_that_a_failed_build_speaks_of_are_awaited),
     ("a_cancelled_build_stays_due", a_cancelled_build_stays_due),
     ("a_lost_record_is_made_again_alone", a_lost_record_is_made_again_alone),
     ("a_killed_first_build_does_no_harm", a_killed_first_build_does_no_harm),
@@ -184,6 +185,32 @@ fn a_compile_error_names_file_and_line() {
     assert_eq!(build.units.len(), 1);
 }
 
+fn files_that_a_failed_build_speaks_of_are_awaited() {
+    let folder = workspace("awaited");
+    let (mut baseline, _) = build(&folder);
+    append(&folder.join("app/src/main.rs"), "mod extra;\nconst TEXT: &str = include_str!(\"text.txt\");\n");
+    let (extra, text) = (folder.join("app/src/extra.rs"), folder.join("app/src/text.txt"));
+    let saved = change(&baseline, &folder, "app/src/main.rs");
+    let failed = |ended: Result<Rebuilt, relive::Error>| assert!(matches!(ended, Ok(Rebuilt::CompileError { .. })));
+    let watched = baseline.inputs();
+    assert!(!watched.files().contains(&extra) && !watched.files().contains(&text));
+    failed(rebuild(&mut baseline, &saved, &mut || false));
+    assert_eq!(classify(&baseline.inputs(), std::slice::from_ref(&text)).units, [2]);
+    assert_eq!(baseline.newer_inputs(&watched), Vec::<PathBuf>::new());
+    write(&text, "text");
+    write(&extra, "fn wrong() -> u8 { \"x\" }\n");
+    assert_eq!(baseline.newer_inputs(&watched), [extra.clone(), text]);
+    failed(rebuild(&mut baseline, &Change::default(), &mut || false));
+    write(&extra, "");
+    assert_eq!(classify(&baseline.inputs(), &[extra]).units, [2]);
+    built(rebuild(&mut baseline, &Change::default(), &mut || false));
+    // The same when cargo compiles.
+    append(&folder.join("app/Cargo.toml"), "description = \"\"\n");
+    append(&folder.join("app/src/main.rs"), "mod more;\n");
+    failed(rebuild_with_cargo(&mut baseline, &mut |_| {}));
+    assert_eq!(classify(&baseline.inputs(), &[folder.join("app/src/more.rs")]).files.len(), 1);
+}
+
 fn a_cancelled_build_stays_due() {
     let folder = workspace("cancel");
     let (mut baseline, _) = build(&folder);
@@ -272,14 +299,15 @@ fn a_users_wrapper_and_linker_are_chained() {
         assert!(Command::new("chmod").arg("+x").arg(&path).status().expect("runs").success());
     };
     tool("wrap", "");
+    tool("wrap-all", "");
     tool("link-gcc", "cc");
-    let config =
-        "[build]\nrustc-workspace-wrapper = \".cargo/wrap\"\n[target.'cfg(unix)']\nlinker = \".cargo/link-gcc\"\n";
+    let config = "[build]\nrustc-workspace-wrapper = \".cargo/wrap\"\nrustc-wrapper = \".cargo/wrap-all\"\n[target.'cfg(unix)']\nlinker = \".cargo/link-gcc\"\n";
     write(&folder.join(".cargo/config.toml"), config);
     let (mut baseline, _) = build(&folder);
     let lines = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
     assert!(lines("wrap").contains("--crate-name app"), "{}", lines("wrap"));
     assert!(lines("link-gcc").contains("-o "));
+    assert!(lines("wrap-all").contains("/wrap ") && lines("wrap-all").contains("--crate-name app"), "one in the other");
     let (wrapped, linked) = (lines("wrap").len(), lines("link-gcc").len());
     let change = change(&baseline, &folder, "app/src/main.rs");
     built(rebuild(&mut baseline, &change, &mut || false));

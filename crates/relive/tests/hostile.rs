@@ -1,0 +1,389 @@
+//! Every reader of foreign bytes on damaged files: no panic, no hang, no memory out of proportion.
+//!
+//! The files are small but real: an executable, its objects before and after an edit, an rlib and its members, made by
+//! rustc when the test begins. `RELIVE_FUZZ_ITERATIONS` sets how many inputs each test tries (some thousand if unset).
+
+mod common;
+
+use std::fs;
+use std::sync::{Arc, OnceLock};
+
+use common::attack::attacks;
+use common::build::{self, State};
+use common::drive::{self, survives};
+use common::mutate::{Random, Seed};
+use object::read::archive::ArchiveFile;
+use relive::arch::EntryPlan;
+use relive::arch::x86_64::ENTRY_JUMP_LEN;
+use relive::binary::archive::ArchiveIndex;
+use relive::binary::bytes::Bytes;
+use relive::binary::executable::{self, LinkAddr, Snapshot};
+use relive::binary::names;
+use relive::binary::object::{NameId, Object, SectionId};
+use relive::binary::types::{self, ObjectTypes};
+use relive::diff::compare::ObjectFacts;
+use relive::diff::pair::FunctionFacts;
+use relive::diff::print::Printer;
+use relive::diff::{self, Libraries, NewObject, Reach, Running};
+use relive::judge::{self, DeltaFacts, Facts, TypeSet, Verdict};
+use relive::link::{self, Image, Layout, LinkError, Placement};
+use relive_wire::{LiveAddr, NearLayout};
+
+const EXE_START: LiveAddr = LiveAddr(0x5555_5555_4000);
+
+const PROGRAM: &str = r#"
+use std::cell::Cell;
+use std::fmt::Display;
+mod shapes {
+    pub trait Shape { fn area(&self) -> u64; fn name(&self) -> String { "shape".to_string() } }
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum Kind { Square(u64), Oblong { width: u64, height: u64 }, Nothing, Many(Vec<Kind>) }
+    impl Shape for Kind {
+        fn area(&self) -> u64 {
+            match self {
+                Kind::Square(side) => side * side + EDIT,
+                Kind::Oblong { width, height } => width * height,
+                Kind::Nothing => 0,
+                Kind::Many(kinds) => kinds.iter().map(|kind| kind.area()).sum(),
+            }
+        }
+    }
+    pub fn code(n: u64) -> u32 { match n % 7 { 0 => 17, 1 => 4, 2 => 250, 3 => 9, 4 => 81, 5 => 6, _ => 77 } }
+}
+use shapes::{Kind, Shape};
+static NAMES: [&str; 3] = ["a", "b", "c"];
+thread_local! { static DEPTH: Cell<u64> = const { Cell::new(5) }; }
+fn join<T: Display>(items: &[T]) -> String { items.iter().map(|item| format!("<{item:>3}>")).collect() }
+fn adders(n: u64) -> Vec<Box<dyn Fn(u64) -> u64>> { vec![Box::new(move |x| x + n + EDIT), Box::new(|x| x * 10)] }
+fn tick(n: u64) -> u64 {
+    let shapes: Vec<Box<dyn Shape>> = vec![Box::new(Kind::Square(n)), Box::new(Kind::Many(vec![Kind::Nothing]))];
+    DEPTH.with(|depth| depth.set(depth.get() + EDIT));
+    println!("{} {} {}", join(&NAMES), join(&[n]), shapes.iter().map(|shape| shape.name()).collect::<String>());
+    let sum: u64 = shapes.iter().map(|shape| shape.area()).sum();
+    adders(n).iter().fold(sum, |sum, add| add(sum)) + u64::from(shapes::code(n)) + DEPTH.with(Cell::get)
+}
+fn main() { println!("{}", tick(NAMES.len() as u64)); }
+"#;
+
+const LIBRARY: &str = r#"
+pub struct Pair { pub left: u32, pub right: Option<Box<Pair>> }
+pub fn sum(pair: &Pair) -> u32 { pair.left + pair.right.as_ref().map_or(0, |pair| sum(pair)) }
+pub mod text { pub fn shout(text: &str) -> String { text.to_uppercase() + "!" } }
+pub static TABLE: [u8; 4] = [1, 2, 3, 4];
+"#;
+
+/// One of many.
+const FUNCTION: &str = r#"
+pub static NAMES@: [&[&str]; 2] = [&["a@", "b"], &["c"]];
+pub fn f@(n: &mut Vec<u64>) -> usize {
+    if n.len() < NAMES@.len() { n.push(@); }
+    n.iter().map(|n| match n % 8 { 0 => 7, 1 => 3, 2 => 9, 3 => 80, 4 => 1, 5 => 31, 6 => 6, _ => 2 }).sum()
+}
+"#;
+
+/// Without the standard library: a few thousand bytes.
+const SMALL: &str = r#"
+#![no_std]
+#![no_main]
+#[panic_handler]
+fn on_panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+static COUNT: core::sync::atomic::AtomicI32 = core::sync::atomic::AtomicI32::new(3);
+#[inline(never)] fn double(n: i32) -> i32 { n.wrapping_mul(2) }
+#[inline(never)] fn halve(n: i32) -> i32 { n >> 1 }
+unsafe extern "C" { safe fn getpid() -> i32; }
+#[unsafe(no_mangle)]
+pub extern "C" fn main() -> i32 {
+    let count = COUNT.load(core::sync::atomic::Ordering::Relaxed);
+    if getpid() & 1 == 0 { double(count) } else { halve(count) }
+}
+"#;
+
+/// The program before and after an edit.
+fn program() -> &'static [State] {
+    static MADE: OnceLock<Vec<State>> = OnceLock::new();
+    let texts = || ["3", "(4 + [1u64, 2].iter().sum::<u64>())"].map(|edit| PROGRAM.replace("EDIT", edit));
+    MADE.get_or_init(|| build::build("subject", &[], &texts()))
+}
+
+fn library() -> Vec<u8> {
+    let states = build::build("library", &["--crate-type=rlib"], &[LIBRARY.to_owned()]);
+    fs::read(&states[0].output).unwrap()
+}
+
+fn small_executable() -> Vec<u8> {
+    let states = build::build("small", &["-Cpanic=abort", "-Copt-level=1", "-Clink-arg=-lc"], &[SMALL.to_owned()]);
+    fs::read(&states[0].output).unwrap()
+}
+
+/// The objects of both states that the edit changed, by codegen unit.
+fn changed() -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    let [before, after] = program() else { panic!("two states") };
+    let read = |state: &State| -> Vec<_> {
+        state.objects.iter().map(|(cgu, path)| (cgu.clone(), fs::read(path).unwrap())).collect()
+    };
+    let (before, after) = (read(before), read(after));
+    let both = after.into_iter().filter_map(|(cgu, new)| {
+        let old = before.iter().find(|old| old.0 == cgu)?.1.clone();
+        (old != new).then_some((cgu, old, new))
+    });
+    let both: Vec<_> = both.collect();
+    assert!(both.len() >= 2, "the edit changes functions in several modules");
+    both
+}
+
+/// Objects with everything in them, and one that is a member of an rlib.
+fn objects() -> Vec<Seed> {
+    let library = library();
+    let archive = ArchiveFile::parse(&*library).unwrap();
+    let members = archive.members().map(|member| member.unwrap().data(&*library).unwrap().to_vec());
+    let member = members.filter(|member| Object::parse(Bytes::new(member.clone())).is_ok()).max_by_key(Vec::len);
+    let mut seeds: Vec<_> = changed().into_iter().map(|(cgu, _, new)| Seed::new(cgu, new)).collect();
+    seeds.push(Seed::new("member", member.unwrap()));
+    seeds
+}
+
+fn use_object(object: &Object) {
+    let mut printer = Printer::new(object);
+    for (at, section) in object.sections.iter().enumerate() {
+        let id = SectionId(at as u32);
+        if section.role.is_loaded() {
+            printer.section(id);
+        }
+        let _ = (object.function_of(id), object.bytes(id));
+        for symbol in object.defined_in(id) {
+            let _ = object.named_at(id, object.symbol(*symbol).size);
+        }
+    }
+    for symbol in &object.symbols {
+        names::path_key(object.name(symbol));
+    }
+}
+
+#[test]
+fn objects_are_read() {
+    survives("object", objects(), 30_000, |bytes| {
+        if let Ok(object) = Object::parse(Bytes::new(bytes.to_vec())) {
+            use_object(&object);
+        }
+    });
+}
+
+#[test]
+fn objects_made_to_cost_much_are_read() {
+    let functions = (0..400).map(|at| FUNCTION.replace('@', &at.to_string()));
+    let states = build::build("large", &["--crate-type=lib"], &[functions.collect()]);
+    let objects: Vec<_> = states[0].objects.iter().map(|(_, path)| fs::read(path).unwrap()).collect();
+    let object = objects.into_iter().max_by_key(Vec::len).unwrap();
+    let old = new_object("large", &object).unwrap();
+    let world = World::new();
+    let patch = move |new: NewObject| drop(world.patch("large", Some(old.clone()), new));
+    drive::run("attack", move |watch| {
+        for (name, bytes) in attacks(&object) {
+            watch.try_one(&format!("{name}, read"), &bytes, &|bytes| drop(new_object("large", bytes)));
+            watch.try_one(&format!("{name}, types"), &bytes, &|bytes| drop(types::read(bytes)));
+            if let Some(new) = new_object("large", &bytes) {
+                watch.try_one(&format!("{name}, used"), &bytes, &|_| use_object(&new.object));
+                watch.try_one(&format!("{name}, linked"), &bytes, &|_| patch(new.clone()));
+            }
+        }
+    });
+}
+
+#[test]
+fn executables_are_read() {
+    let bytes = small_executable();
+    let good = Snapshot::read(Bytes::new(bytes.clone())).unwrap();
+    assert!(good.symbols("main").next().is_some() && good.imports("getpid"));
+    survives("executable", vec![Seed::new("small", bytes)], 60_000, |bytes| {
+        let _ = executable::exports(bytes);
+        let Ok(exe) = Snapshot::read(Bytes::new(bytes.to_vec())) else { return };
+        for name in ["main", "_start", "_ZN5small6double17h", "", "getpid", "_init"] {
+            let _ = exe.imports(name);
+            for symbol in exe.symbols(name) {
+                use_symbol(&exe, symbol.addr, symbol.size);
+                let _ = exe.tp_offset(symbol.addr.0);
+                names::readable(exe.file_name(symbol.file));
+            }
+        }
+        for addr in [0, 0x1000, 0x1100, 0xffff_ffff, u64::MAX] {
+            use_symbol(&exe, LinkAddr(addr), u64::MAX);
+            let _ = exe.tp_offset(addr);
+        }
+    });
+}
+
+fn use_symbol(exe: &Snapshot, addr: LinkAddr, size: u64) {
+    assert_eq!(exe.link(exe.live(addr, EXE_START), EXE_START), addr);
+    let _ = exe.is_shared(addr);
+    for len in [size, u64::MAX, 5] {
+        let _ = exe.code(addr, len);
+    }
+    if let Some(next) = exe.next_function(addr) {
+        assert!(next >= addr);
+    }
+}
+
+#[test]
+fn archives_are_read() {
+    let library = library();
+    let archive = ArchiveFile::parse(&*library).unwrap();
+    let symbols = archive.symbols().unwrap().unwrap().map(|symbol| symbol.unwrap().name().to_vec());
+    let symbols: Vec<_> = symbols.map(|name| NameId::of(&String::from_utf8(name).unwrap())).collect();
+    assert!(!symbols.is_empty());
+    survives("archive", vec![Seed::new("rlib", library.clone())], 20_000, move |bytes| {
+        let mut index = ArchiveIndex::default();
+        if index.add(Bytes::new(bytes.to_vec())).is_ok() {
+            for name in symbols.iter().take(20) {
+                if let Ok(Some(member)) = index.find(*name) {
+                    assert!(member.data.len() <= bytes.len());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn debug_information_is_read_and_judged() {
+    let seeds: Vec<_> = changed().into_iter().map(|(cgu, _, new)| Seed::new(cgu, new)).collect();
+    let unharmed: Vec<_> = changed().into_iter().map(|(_, old, _)| types::read(&old).unwrap()).collect();
+    survives("types", seeds, 8_000, move |bytes| {
+        let Ok(harmed) = types::read(bytes) else { return };
+        for def in &harmed.types {
+            harmed.path(def);
+            harmed.describe(def);
+            harmed.held_by_value(def);
+        }
+        for good in &unharmed {
+            verdict(good, &harmed);
+            verdict(&harmed, good);
+        }
+    });
+}
+
+fn verdict(old: &ObjectTypes, new: &ObjectTypes) {
+    let set = |types| TypeSet { objects: vec![types] };
+    match judge::judge(&Facts { old: set(old), new: set(new), delta: DeltaFacts::default() }) {
+        Verdict::Accepted(reasons) | Verdict::Refused(reasons) => {
+            assert!(reasons.iter().all(|reason| !reason.rule.is_empty() && !reason.message.is_empty()));
+        }
+    }
+}
+
+#[test]
+fn entries_are_examined() {
+    drive::run("entry", |watch| {
+        let mut random = Random(7);
+        for number in 0..drive::iterations(100_000) {
+            let mut code: Vec<u8> = (0..random.below(48)).map(|_| random.next() as u8).collect();
+            // Calls, jumps and their prefixes are rare among random bytes.
+            for _ in 0..random.below(4) {
+                let common = [0xe8, 0xe9, 0xeb, 0x74, 0x0f, 0xff, 0xe3, 0xc3, 0x48, 0x66, 0xf2, 0x90, 0xcc, 0x05, 0x1d];
+                let at = random.below(code.len());
+                code.splice(at..(at + 1).min(code.len()), [common[random.below(common.len())]]);
+            }
+            let size = if random.below(8) == 0 { random.next() } else { random.below(64) as u64 };
+            let at = if random.below(8) == 0 { LiveAddr(random.next()) } else { EXE_START };
+            let distance = random.next() >> random.below(64);
+            watch.try_one(&format!("entry {number}"), &code, &|code| examine(at, size, distance, code));
+        }
+    });
+}
+
+fn examine(at: LiveAddr, size: u64, distance: u64, code: &[u8]) {
+    let Ok(plan) = EntryPlan::examine(at, size, code) else { return };
+    for place in [at.plus(distance), LiveAddr(at.0.wrapping_sub(distance)), LiveAddr(u64::MAX - 3)] {
+        if let Ok(moved) = plan.trampoline(place) {
+            assert!(moved.len() as u64 <= plan.trampoline_room(), "{} bytes of {moved:x?}", moved.len());
+        }
+    }
+}
+
+/// Everything between an object and an image, with unharmed partners.
+struct World {
+    exe: Arc<Snapshot>,
+    objects: Vec<NewObject>,
+    facts: Arc<ObjectFacts>,
+}
+
+impl World {
+    fn new() -> World {
+        let before = &program()[0];
+        let exe = Snapshot::read(Bytes::new(fs::read(&before.output).unwrap())).unwrap();
+        let read = |(cgu, path): &(String, std::path::PathBuf)| new_object(cgu, &fs::read(path).unwrap()).unwrap();
+        let objects: Vec<_> = before.objects.iter().map(read).collect();
+        let types = objects.iter().map(|new| types::read(new.object.data()).unwrap());
+        let facts = types.flat_map(|types| types.functions).enumerate().map(|(at, function)| {
+            let facts = FunctionFacts { erased: function.abi ^ 1, abi: function.abi, order: at as u64 };
+            (NameId::of(&function.linkage_name), facts)
+        });
+        World { exe: Arc::new(exe), facts: Arc::new(facts.collect()), objects }
+    }
+
+    /// The image for an edit that turns `old` of the codegen unit `cgu` into `new`.
+    fn patch(&self, cgu: &str, old: Option<NewObject>, new: NewObject) -> Result<Image, LinkError> {
+        let replaces = old.is_some();
+        let others = self.objects.iter().filter(|object| !replaces || object.cgu != cgu).cloned();
+        let running = Running::new(Arc::clone(&self.exe), EXE_START, others.chain(old).collect());
+        let removed = running.by_cgu(0, cgu).into_iter().collect();
+        let facts = &mut |asked: &[&NewObject]| vec![Arc::clone(&self.facts); asked.len()];
+        let delta = diff::compare(&running, removed, vec![new], facts);
+        let reach = diff::reach(&running, &delta, &mut Everything);
+        let _ = reach.reachable(|_| true);
+        image(&reach, &entries(&running, &reach))
+    }
+}
+
+fn new_object(cgu: &str, bytes: &[u8]) -> Option<NewObject> {
+    let object = Object::parse(Bytes::new(bytes.to_vec())).ok()?;
+    Some(NewObject { unit: 0, cgu: cgu.to_owned(), object: Arc::new(object) })
+}
+
+/// A C library that has every name; archives that have none.
+struct Everything;
+
+impl Libraries for Everything {
+    fn member(&mut self, _: NameId) -> Result<Option<(String, Bytes)>, String> {
+        Ok(None)
+    }
+
+    fn exports(&mut self, _: &str) -> bool {
+        true
+    }
+}
+
+fn entries(running: &Running, reach: &Reach) -> Vec<EntryPlan> {
+    let live = reach.functions.iter().filter_map(|function| function.live.as_ref());
+    let plan = |body: &diff::running::Body| {
+        let link = running.exe.link(body.addr, EXE_START);
+        let next = running.exe.next_function(link)?;
+        let room = body.size.max(ENTRY_JUMP_LEN as u64).min(next.0.saturating_sub(link.0));
+        EntryPlan::examine(body.addr, body.size, running.exe.code(link, room)?).ok()
+    };
+    live.filter(|live| live.index.is_none()).flat_map(|live| &live.bodies).filter_map(plan).collect()
+}
+
+fn image(reach: &Reach, entries: &[EntryPlan]) -> Result<Image, LinkError> {
+    let near = NearLayout::below(EXE_START).unwrap();
+    let layout = Layout::new(reach, entries)?;
+    let room = layout.size(reach).next_multiple_of(0x1000);
+    let placement =
+        Placement { base: near.slot(100), room, table_word: near.control, first_index: layout.new_entries() as u32 };
+    link::place(reach, &layout, entries, &placement)
+}
+
+#[test]
+fn damaged_objects_are_compared_and_linked() {
+    let world = World::new();
+    let functions = |(cgu, old, new): &(String, Vec<u8>, Vec<u8>)| {
+        let image = world.patch(cgu, new_object(cgu, old), new_object(cgu, new).unwrap());
+        image.unwrap_or_else(|why| panic!("{cgu} cannot be patched unharmed: {why}")).functions.len()
+    };
+    let (cgu, old, new) = changed().into_iter().max_by_key(functions).unwrap();
+    assert!(functions(&(cgu.clone(), old.clone(), new.clone())) >= 2, "the edit changes two functions at least");
+    let seeds = vec![Seed::new("new", new.clone()), Seed::new("old", old.clone())];
+    survives("patch", seeds, 10_000, move |bytes| {
+        let Some(harmed) = new_object(&cgu, bytes) else { return };
+        let _ = world.patch(&cgu, None, harmed.clone());
+        let _ = world.patch(&cgu, Some(harmed), new_object(&cgu, &new).unwrap());
+    });
+}

@@ -1,0 +1,7 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+pub fn number() -> String {
+    format!("number={} by=more", NUMBERS.fetch_add(1, Ordering::Relaxed))
+}

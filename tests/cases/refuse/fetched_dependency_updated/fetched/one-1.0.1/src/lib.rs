@@ -1,0 +1,3 @@
+pub fn text() -> &'static str {
+    "by=one-1.0.1"
+}
