@@ -204,11 +204,6 @@ fn files_that_a_failed_build_speaks_of_are_awaited() {
     write(&extra, "");
     assert_eq!(classify(&baseline.inputs(), &[extra]).units, [2]);
     built(rebuild(&mut baseline, &Change::default(), &mut || false));
-    // The same when cargo compiles.
-    append(&folder.join("app/Cargo.toml"), "description = \"\"\n");
-    append(&folder.join("app/src/main.rs"), "mod more;\n");
-    failed(rebuild_with_cargo(&mut baseline, &mut |_| {}));
-    assert_eq!(classify(&baseline.inputs(), &[folder.join("app/src/more.rs")]).files.len(), 1);
 }
 
 fn a_cancelled_build_stays_due() {
