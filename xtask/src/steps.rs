@@ -35,15 +35,15 @@ const fn step(name: &'static str, minutes: u32, what: What) -> Step {
 pub(crate) const CI: &[Step] = &[
     step("tidy", 1, Run("cargo xtask tidy")),
     step("format", 1, Run("cargo fmt --all --check")),
-    step("lints", 6, Run("cargo clippy --locked --workspace --all-targets -- -D warnings")),
-    step("documentation", 3, Docs("cargo doc --locked --workspace --no-deps")),
-    step("tests", 9, Run("cargo test --locked --workspace")),
+    step("lints", 5, Run("cargo clippy --locked --workspace --all-targets -- -D warnings")),
+    step("documentation", 2, Docs("cargo doc --locked --workspace --no-deps")),
+    step("tests", 14, Run("cargo test --locked --workspace")),
     step("release build", 6, Run("cargo build --locked --release")),
     step("demo", 2, Run("cargo run --locked --release --quiet -- demo")),
     step("installation", 4, Run("cargo test --locked --package cargo-relive --test install -- --ignored")),
     step(
         "corpus, a part",
-        8,
+        5,
         Corpus(concat!(
             "--jobs 2 --exact body-string-literal fn-added closure-body-edited struct-field-added panic-location ",
             "generic-std-new-method static-mutex-vec threads-worker-calls compile-error-then-fix dyn-method-edited",

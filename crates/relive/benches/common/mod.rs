@@ -19,7 +19,7 @@ use relive::arch::x86_64::ENTRY_JUMP_LEN;
 use relive::binary::archive::ArchiveIndex;
 use relive::binary::bytes::Bytes;
 use relive::binary::executable::{self, Snapshot};
-use relive::binary::object::{NameId, Object, Role, SectionId};
+use relive::binary::object::{NameId, Object, Role, SectionId, SymbolKind};
 use relive::binary::types;
 use relive::diff::compare::ObjectFacts;
 use relive::diff::pair::FunctionFacts;
@@ -73,12 +73,9 @@ impl Subject {
         let exe =
             std::env::var_os("RELIVE_BENCH_EXE").expect("RELIVE_BENCH_EXE: the executable linked from the objects");
         let paths = fs::read_dir(folder).expect("RELIVE_BENCH_OBJECTS: a folder").map(|entry| entry.unwrap().path());
-        let mut paths: Vec<_> = paths
-            .filter(|path| path.to_string_lossy().ends_with(".rcgu.o"))
-            .map(|path| (name_of(&path), path))
-            .collect();
-        paths.sort();
-        let objects = read(&paths);
+        let paths = paths.filter(|path| path.to_string_lossy().ends_with(".rcgu.o"));
+        let mut objects: Vec<_> = paths.map(|path| file(&path)).map(|bytes| (cgu_of(&bytes), bytes)).collect();
+        objects.sort_by(|left, right| left.0.cmp(&right.0));
         let exe = file(Path::new(&exe));
         let snapshot = Snapshot::read(exe.clone()).unwrap();
         let (mut one, mut many, mut left) = (Vec::new(), Vec::new(), MANY);
@@ -98,8 +95,11 @@ impl Subject {
     }
 }
 
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// What the object says is its codegen unit.
+fn cgu_of(bytes: &Bytes) -> String {
+    let object = Object::parse(bytes.clone()).unwrap();
+    let file = object.symbols.iter().find(|symbol| symbol.kind == SymbolKind::File);
+    file.map_or_else(String::new, |symbol| object.name(symbol).to_owned())
 }
 
 /// The whole of a file.

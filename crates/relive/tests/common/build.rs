@@ -28,12 +28,21 @@ pub(crate) fn build(name: &str, flags: &[&str], states: &[String]) -> Vec<State>
             compile(&work, &state_folder(&work, at), name, flags, text);
         }
         fs::remove_dir_all(work.join("incremental")).unwrap();
+        forget(&parent, name, &folder);
         // Another process may have been as fast; then its folder stays.
         if fs::rename(&work, &folder).is_err() {
             fs::remove_dir_all(&work).unwrap();
         }
     }
     (0..states.len()).map(|at| list(&state_folder(&folder, at), name)).collect()
+}
+
+/// Removes what was built from other texts or by another compiler: it is large.
+fn forget(parent: &Path, name: &str, but: &Path) {
+    let key = |file: &str| Some(file.strip_prefix(name)?.strip_prefix('-')?.len());
+    for (_, path) in files(parent).filter(|(file, path)| key(file) == Some(16) && path != but) {
+        fs::remove_dir_all(path).unwrap();
+    }
 }
 
 fn rustc() -> Command {
