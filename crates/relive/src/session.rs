@@ -135,6 +135,7 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
         watcher.set(baseline.inputs().files())?;
         inbox.saved_before(baseline.newer_inputs(&watched));
         tell(&Event::Patch(report));
+        baseline.keep_newest().unwrap_or_else(|error| tell(&Event::Note(error.to_string())));
         live_edits += u64::from(outcome == Outcome::Applied);
         if outcome == Outcome::Refused && settings.restart_on_refusal {
             patch::end_program(&child)?;

@@ -16,14 +16,18 @@ pub(crate) struct Build {
     compiled: Vec<String>,
     /// Artifacts that were not there already.
     stale: usize,
+    /// Crates that rustc compiled.
+    rustc: usize,
 }
 
-/// What a step may compile.
+/// What a step may have rustc compile.
 #[derive(Clone, Copy)]
 enum May {
     Anything,
     /// The edited program, and none of its dependencies.
     Program,
+    /// Nothing: what cargo misses was made while the program ran.
+    Kept,
     Nothing,
 }
 
@@ -37,16 +41,17 @@ struct Restarts<'a> {
     bad: Vec<String>,
 }
 
-/// Starts relive again and again, with plain builds between. What was built is not built again: after an edit, each side
-/// compiles the program once, and what has no edit before it compiles nothing. `hint` is the text on the page now.
+/// Starts relive again and again, with plain builds between. What was built is not built again: a start after an edit needs
+/// no rustc, a plain build after one compiles the program alone, and what has no edit before it compiles nothing. `hint` is
+/// the text on the page now.
 pub(crate) fn restarts(source: &Source, relive: &Path, hint: String) -> Result<(), String> {
     let mut table = Restarts { source, relive, hint, edits: 0, bad: Vec::new() };
-    println!("{:30} {:>9} {:>9} {:>9}", "step", "compiled", "stale", "seconds");
-    table.run("run, after edits and a quit", May::Program, false)?;
+    println!("{:30} {:>9} {:>9} {:>9} {:>9}", "step", "compiled", "stale", "rustc", "seconds");
+    table.run("run, after edits and a quit", May::Kept, false)?;
     table.build("cargo build", May::Anything)?;
     table.build("cargo build, again", May::Nothing)?;
     table.run("run, after that; edit, quit", May::Nothing, true)?;
-    table.run("run; quit", May::Program, false)?;
+    table.run("run; quit", May::Kept, false)?;
     table.run("run, again; edit, quit", May::Nothing, true)?;
     table.build("cargo build", May::Program)?;
     table.build("cargo build, again", May::Nothing)?;
@@ -56,10 +61,11 @@ pub(crate) fn restarts(source: &Source, relive: &Path, hint: String) -> Result<(
 impl Restarts<'_> {
     /// Starts relive, edits if wanted, and ends it.
     fn run(&mut self, name: &str, may: May, edits: bool) -> Result<(), String> {
+        self.source.rustc_calls()?;
         let mut session = Session::start(self.source, self.relive)?;
-        let (compiled, seconds) = (session.compiled(), session.start_seconds);
-        println!("{name:30} {:>9} {:>9} {seconds:>9.1}", compiled.len(), "");
-        self.judge(name, may, &compiled, 0);
+        let (compiled, rustc, seconds) = (session.compiled(), self.source.rustc_calls()?, session.start_seconds);
+        println!("{name:30} {:>9} {:>9} {rustc:>9} {seconds:>9.1}", compiled.len(), "");
+        self.judge(name, may, &compiled, 0, rustc);
         if edits {
             self.edits += 1;
             let new = format!("Once more, {}...", self.edits);
@@ -76,19 +82,22 @@ impl Restarts<'_> {
 
     fn build(&mut self, name: &str, may: May) -> Result<(), String> {
         let build = build(self.source, &self.source.path("target"))?;
-        println!("{name:30} {:>9} {:>9} {:>9.1}", build.compiled.len(), build.stale, build.seconds);
-        self.judge(name, may, &build.compiled, build.stale);
+        let (compiled, rustc) = (build.compiled.len(), build.rustc);
+        println!("{name:30} {compiled:>9} {:>9} {rustc:>9} {:>9.1}", build.stale, build.seconds);
+        self.judge(name, may, &build.compiled, build.stale, rustc);
         Ok(())
     }
 
-    fn judge(&mut self, name: &str, may: May, compiled: &[String], stale: usize) {
+    fn judge(&mut self, name: &str, may: May, compiled: &[String], stale: usize, rustc: usize) {
         let right = match may {
             May::Anything => true,
             May::Program => compiled.iter().all(|package| package == "miniserve"),
-            May::Nothing => compiled.is_empty() && stale == 0,
+            May::Kept => compiled.iter().all(|package| package == "miniserve") && rustc == 0,
+            May::Nothing => compiled.is_empty() && stale == 0 && rustc == 0,
         };
         if !right {
-            self.bad.push(format!("`{name}` compiled {}, {stale} artifacts were stale", names(compiled)));
+            let compiled = names(compiled);
+            self.bad.push(format!("`{name}` compiled {compiled}, {stale} artifacts were stale, {rustc} rustc calls"));
         }
     }
 }
@@ -125,6 +134,8 @@ fn build(source: &Source, target: &Path) -> Result<Build, String> {
     let mut command = Command::new("cargo");
     command.args(["build", "--offline", "--locked", "--message-format=json", "--manifest-path"]).arg(source.manifest());
     command.env("CARGO_TARGET_DIR", target).current_dir(source.path("package")).stdin(Stdio::null());
+    command.env("RUSTC_WRAPPER", source.counter());
+    source.rustc_calls()?;
     crate::steps::without_cargos_variables(&mut command);
     let start = Instant::now();
     let output = command.output().map_err(|why| format!("cannot start cargo: {why}"))?;
@@ -133,7 +144,7 @@ fn build(source: &Source, target: &Path) -> Result<Build, String> {
     if !output.status.success() {
         return Err(format!("`cargo build` failed: {stderr}"));
     }
-    Ok(Build { seconds, compiled: compiled(&stderr), stale: stale(&stdout) })
+    Ok(Build { seconds, compiled: compiled(&stderr), stale: stale(&stdout), rustc: source.rustc_calls()? })
 }
 
 fn stale(messages: &str) -> usize {

@@ -157,6 +157,7 @@ fn spawn<'a>(source: &'a Source, relive: &Path) -> Result<Session<'a>, String> {
     command.arg("--events").arg(&events).arg("--");
     command.args(["--interfaces", "127.0.0.1", "--port"]).arg(port.to_string()).arg(source.path("served"));
     command.env("CARGO_TARGET_DIR", source.path("target")).current_dir(source.path("package"));
+    command.env("RUSTC_WRAPPER", source.counter());
     command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
     command.stderr(File::create(&err).map_err(context("create", &err))?);
     crate::steps::without_cargos_variables(&mut command);

@@ -4,6 +4,7 @@
 //! right already are not written, so that a second run finds a warm build.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -53,6 +54,7 @@ impl Source {
         copy(&source.path("published"), &source.path("package"))?;
         cargo(&["fetch", "--locked"], &source.manifest())?;
         source.write_served()?;
+        source.write_counter()?;
         Ok(source)
     }
 
@@ -62,6 +64,27 @@ impl Source {
 
     pub(crate) fn manifest(&self) -> PathBuf {
         self.path("package/Cargo.toml")
+    }
+
+    /// A wrapper of rustc that notes each crate it compiles.
+    pub(crate) fn counter(&self) -> PathBuf {
+        self.path("counter")
+    }
+
+    /// How many crates rustc has compiled since this was last asked.
+    pub(crate) fn rustc_calls(&self) -> Result<usize, String> {
+        let log = self.path("rustc-calls");
+        let calls = fs::read_to_string(&log).unwrap_or_default().lines().count();
+        fs::write(&log, "").map_err(context("empty", &log))?;
+        Ok(calls)
+    }
+
+    fn write_counter(&self) -> Result<(), String> {
+        let (path, log) = (self.counter(), self.path("rustc-calls"));
+        let log = log.display();
+        let text = format!("#!/bin/sh\ncase \" $* \" in *\" --emit\"*) echo call >> '{log}';; esac\nexec \"$@\"\n");
+        write(&path, text.as_bytes())?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(context("make executable", &path))
     }
 
     /// Saves an edit, in one rename.

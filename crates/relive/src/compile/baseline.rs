@@ -11,6 +11,7 @@ use super::cargo::CargoRun;
 use super::cargo_inputs::CargoInputs;
 use super::config::{self, Configured};
 use super::foreign::Foreign;
+use super::newest::{self, Fresh};
 use super::outputs::{self, Known, Records};
 use super::project::Project;
 use super::replay::Failure;
@@ -43,6 +44,8 @@ pub struct Unit {
     pub(crate) built: SystemTime,
     /// When the last compilation began, whether it came to something or not.
     pub(crate) tried: SystemTime,
+    /// The newest replay, until it is kept for cargo.
+    pub(crate) fresh: Option<Fresh>,
 }
 
 /// The program as it was built and is about to run.
@@ -190,12 +193,23 @@ impl Baseline {
         unit.inputs.extend(new);
     }
 
+    /// Keeps what the last replays made for the next cargo run, which then need not compile it again.
+    pub fn keep_newest(&mut self) -> Result<(), Error> {
+        for unit in &mut self.units {
+            if let Some(fresh) = unit.fresh.take() {
+                newest::keep(unit, fresh)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes kept objects of `unit` that nothing needs: not the first build's, not the newest, none in `live`.
     pub fn release_objects(&self, unit: usize, live: &[ObjectFile]) -> Result<(), Error> {
         let Some(unit) = self.units.get(unit) else { return Ok(()) };
         let in_use = unit.objects.iter().chain(live).filter_map(|object| object.path.parent()).map(Path::to_owned);
         let mut keep: BTreeSet<PathBuf> = in_use.collect();
         keep.extend(newest_folder(&unit.known.folder));
+        keep.extend(newest::objects_of(&unit.known.folder));
         keep.extend(unit.known.record.objects.iter().map(|(name, _)| unit.known.folder.join(name)));
         remove_objects(&unit.known.folder, &keep)
     }
@@ -324,6 +338,7 @@ fn unit(known: &Known, deps: Vec<usize>) -> Result<Unit, Error> {
         objects: objects::list(&known.folder.join(name))?,
         built: SystemTime::UNIX_EPOCH + since,
         tried: SystemTime::UNIX_EPOCH + since,
+        fresh: None,
         known: known.clone(),
     })
 }
@@ -347,7 +362,8 @@ fn prune(records: &Records) -> Result<(), Error> {
         fs::remove_dir_all(folder).map_err(|why| Error::file(folder, "remove", why))?;
     }
     for known in records.iter() {
-        let keep = known.record.objects.iter().map(|(name, _)| known.folder.join(name)).collect();
+        let of_record = known.record.objects.iter().map(|(name, _)| known.folder.join(name));
+        let keep = of_record.chain(newest::objects_of(&known.folder)).collect();
         remove_objects(&known.folder, &keep)?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! rustc's dep-info (a makefile): takes its text, gives the files the crate was made from. Environment variables in it
-//! are left out: they cannot change under a running session.
+//! rustc's dep-info (a makefile): takes its text, gives the files the crate was made from and the environment variables that
+//! its sources ask for.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -11,6 +11,12 @@ pub(crate) fn existing(text: &str, cwd: &Path) -> Vec<PathBuf> {
         false => path,
     };
     inputs(text, cwd).into_iter().filter(|path| path.is_file()).map(plain).collect()
+}
+
+/// The environment variables that the sources read while they are compiled: `# env-dep:NAME=VALUE`, or without a value.
+pub(crate) fn variables(text: &str) -> Vec<&str> {
+    let named = text.lines().filter_map(|line| line.strip_prefix("# env-dep:"));
+    named.map(|line| line.split('=').next().unwrap_or(line)).collect()
 }
 
 /// The prerequisites named in `text`, relative ones below `cwd`, each once, in their order.
@@ -58,6 +64,7 @@ mod tests {
             "/t/app.d: src/main.rs src/a\\ b.rs /abs/x.txt\n\n/t/app: src/main.rs\n\nsrc/main.rs:\n# env-dep:X=1: y\n";
         let expected = ["/w/src/main.rs", "/w/src/a b.rs", "/abs/x.txt"].map(PathBuf::from);
         assert_eq!(inputs(text, Path::new("/w")), expected);
+        assert_eq!(variables(text), ["X"]);
         assert!(inputs("", Path::new("/w")).is_empty());
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Diagnostics {
     pub(crate) rendered: Vec<String>,
     /// Files that errors speak of, absolute, whether they exist or not.
     pub(crate) files: BTreeSet<PathBuf>,
+    /// All lines as they came.
+    pub(crate) raw: Vec<u8>,
     first: Option<FirstError>,
 }
 
@@ -53,6 +55,7 @@ struct Span {
 impl Diagnostics {
     /// Takes one line of stderr; relative file names are below `cwd`.
     pub(crate) fn line(&mut self, line: &str, cwd: &Path) {
+        self.raw.extend(line.bytes().chain([b'\n']));
         if line.is_empty() {
             return;
         }

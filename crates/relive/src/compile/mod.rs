@@ -16,6 +16,7 @@ mod foreign;
 mod identity;
 mod link_line;
 mod mirror;
+mod newest;
 mod objects;
 mod outputs;
 mod project;

@@ -26,6 +26,8 @@ use crate::Error;
 const RLIB: &str = "lib.rlib";
 /// Name of the metadata in an rlib.
 const METADATA: &str = "lib.rmeta";
+/// Name of the object by which rustc keeps exported symbols from being collected; it has no code.
+const SYMBOLS: &str = "symbols.o";
 /// Name of the kept link line in an objects folder.
 const LINK: &str = "link.json";
 
@@ -47,6 +49,8 @@ pub struct ObjectFile {
 pub(crate) struct LinkLine {
     pub(crate) args: Vec<Raw>,
     pub(crate) cwd: Raw,
+    /// Where rustc has the linker look for programs.
+    pub(crate) path: Option<Raw>,
 }
 
 /// Keeps the objects named by a linker's (expanded) command line in `folder`, and the line itself.
@@ -54,7 +58,7 @@ pub(crate) fn keep_linked(line: &LinkLine, folder: &Path) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(|why| Error::file(folder, "create", why))?;
     for arg in &line.args {
         let path = Path::new(&arg.0);
-        if let Some(name) = path.file_name().filter(|name| is_object(name)) {
+        if let Some(name) = path.file_name().filter(|name| is_object(name) || *name == SYMBOLS) {
             record::link_or_copy(path, &folder.join(name))?;
         }
     }

@@ -34,7 +34,8 @@ pub fn rebuild(
                 build.rendered.extend(new.rendered);
                 build.units.push(RebuiltUnit { unit: index, objects: new.objects });
                 if let Some(unit) = baseline.units.get_mut(index) {
-                    (unit.inputs, unit.built, unit.tried) = (new.inputs, new.started, new.started);
+                    (unit.inputs, unit.built, unit.tried) = (new.inputs, new.fresh.started, new.fresh.started);
+                    unit.fresh = Some(new.fresh);
                 }
             }
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::arguments::{self, Rewrite};
 use super::baseline::{Baseline, Unit};
 use super::diagnostics::{Diagnostics, FirstError};
+use super::newest::Fresh;
 use super::{ObjectFile, dep_info, mirror, objects, roles};
 use crate::Error;
 
@@ -41,7 +42,7 @@ pub(crate) struct NewBuild {
     pub(crate) objects: Vec<ObjectFile>,
     pub(crate) inputs: Vec<PathBuf>,
     pub(crate) rendered: Vec<String>,
-    pub(crate) started: SystemTime,
+    pub(crate) fresh: Fresh,
     pub(crate) took: Duration,
 }
 
@@ -84,7 +85,7 @@ pub(crate) fn replay(
         objects: objects::list(&kept)?,
         inputs: inputs(unit, &out_dir)?,
         rendered: said.rendered,
-        started,
+        fresh: Fresh { objects: kept, said: said.raw, started },
         took,
     }))
 }

@@ -5,17 +5,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStderr, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::arguments::{self, Arguments, Rewrite, Role as CrateRole};
 use super::objects::{self, LinkLine};
 use super::record::{self, Identity, LaunchRecord, Raw, Record, lasting_env};
 use super::wrapped::Wrapped;
-use super::{dep_info, link_line, mirror, times};
+use super::{dep_info, link_line, mirror, newest, times};
 use crate::Error;
 
 /// Environment key that says which part to play.
@@ -32,6 +32,9 @@ pub(crate) const USER_WORKSPACE_WRAPPER: &str = "RELIVE_USER_WORKSPACE_WRAPPER";
 pub(crate) const REAL_LINKER: &str = "RELIVE_REAL_LINKER";
 /// Folder in which the stand-in keeps the objects.
 pub(crate) const OBJECTS: &str = "RELIVE_OBJECTS";
+
+/// What a program that plays no part must not see.
+pub(crate) const KEYS: [&str; 3] = [ROLE, OBJECTS, REAL_LINKER];
 
 /// `RELIVE_ROLE` for cargo, which starts wrappers and runners.
 pub(crate) const FOR_CARGO: &str = "cargo";
@@ -129,6 +132,20 @@ impl Compilation {
     }
 
     fn run(self) -> Result<ExitCode, Error> {
+        let question = newest::Question {
+            program: &self.program,
+            args: &self.args,
+            parsed: &self.parsed,
+            cwd: &self.cwd,
+            out: &self.out,
+            unit: &self.unit,
+        };
+        if let Some(answer) = self.objects.as_ref().and_then(|_| newest::answer(&question)) {
+            self.relay(answer.said.as_slice());
+            self.publish_all()?;
+            self.keep(Some(answer.objects), answer.started_ns).unwrap_or_else(|error| complain(&error));
+            return Ok(ExitCode::SUCCESS);
+        }
         let mut rustc = self.command()?;
         let mut child = rustc.spawn().map_err(|why| Error::file(rustc.get_program(), "start", why))?;
         if let Some(stderr) = child.stderr.take() {
@@ -137,9 +154,9 @@ impl Compilation {
         let status = child.wait().map_err(|why| Error::file(rustc.get_program(), "wait for", why))?;
         if status.success() {
             self.publish_all()?;
-            if let Err(error) = self.keep() {
-                complain(&error);
-            }
+            let objects = self.objects.as_deref().map(|folder| self.keep_objects(folder)).transpose();
+            let kept = objects.and_then(|objects| self.keep(objects, self.started_ns));
+            kept.unwrap_or_else(|error| complain(&error));
         } else if let Some(folder) = &self.objects {
             // Half of a build is no build; the next one begins its own folder.
             fs::remove_dir_all(folder).ok();
@@ -164,7 +181,7 @@ impl Compilation {
 
     /// Passes rustc's messages on line by line. A file that rustc announces is put where cargo looks for it first:
     /// dependents start as soon as cargo hears of a library's metadata.
-    fn relay(&self, stderr: ChildStderr) {
+    fn relay(&self, stderr: impl Read) {
         let quoted = |path: &Path| serde_json::to_string(&path.to_string_lossy()).unwrap_or_default();
         let (ours, theirs) = (quoted(&self.out), quoted(&self.cargo_dir));
         let (ours, theirs) = (ours.trim_matches('"'), theirs.trim_matches('"'));
@@ -208,9 +225,11 @@ impl Compilation {
         record::link_or_copy(file, &to)
     }
 
-    fn keep(&self) -> Result<(), Error> {
+    fn keep(&self, objects: Option<(String, usize)>, started_ns: u128) -> Result<(), Error> {
         let output = self.parsed.output(&self.cargo_dir);
-        let objects = self.objects.as_deref().map(|folder| self.keep_objects(folder)).transpose()?;
+        if self.parsed.role() == CrateRole::Bin {
+            record::link_or_copy(&self.parsed.output(&self.out), &self.unit.join("exe"))?;
+        }
         let dep_info = self.out.join(format!("{}.d", self.parsed.stem()));
         let text = fs::read_to_string(&dep_info).map_err(|why| Error::file(&dep_info, "read", why))?;
         let inputs = dep_info::existing(&text, &self.cwd);
@@ -223,7 +242,7 @@ impl Compilation {
             env: lasting_env(),
             inputs: inputs.into_iter().map(Raw::from).collect(),
             cwd: self.cwd.clone().into(),
-            started_ns: self.started_ns,
+            started_ns,
             identity: Identity::of(&output)?,
             output: output.into(),
             out_dir: self.out.clone().into(),
@@ -236,8 +255,6 @@ impl Compilation {
         let output = self.parsed.output(&self.out);
         if self.parsed.role() == CrateRole::Lib {
             objects::keep_rlib(&output, &self.parsed, self.started_ns / 1000, folder)?;
-        } else {
-            record::link_or_copy(&output, &self.unit.join("exe"))?;
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok((name, objects::list(folder)?.len()))
@@ -270,7 +287,8 @@ fn linker(args: &[OsString]) -> Result<ExitCode, Error> {
     if let Some(folder) = std::env::var_os(OBJECTS).map(PathBuf::from) {
         let expanded = link_line::expand(args)?;
         let args = expanded.into_iter().map(Raw).collect();
-        let kept = objects::keep_linked(&LinkLine { args, cwd: current_dir()?.into() }, &folder);
+        let path = std::env::var_os("PATH").map(Raw);
+        let kept = objects::keep_linked(&LinkLine { args, cwd: current_dir()?.into(), path }, &folder);
         if let Err(error) = kept {
             complain(&error);
         }
@@ -301,7 +319,7 @@ fn command(program: &[OsString], args: &[OsString]) -> Result<Command, Error> {
 fn exec(program: &[OsString], args: &[OsString]) -> Error {
     let run = |program: &[OsString]| -> Result<io::Error, Error> {
         let mut command = command(program, args)?;
-        for key in [ROLE, OBJECTS, REAL_LINKER] {
+        for key in KEYS {
             command.env_remove(key);
         }
         Ok(command.exec())

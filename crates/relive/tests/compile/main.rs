@@ -18,6 +18,8 @@ use support::*;
 
 const TESTS: &[(&str, fn())] = &[
     ("a_second_start_compiles_nothing", a_second_start_compiles_nothing),
+    ("a_start_after_edits_compiles_nothing", a_start_after_edits_compiles_nothing),
+    ("a_start_after_an_unseen_edit_compiles_it", a_start_after_an_unseen_edit_compiles_it),
     ("cargo_and_relive_leave_each_other_fresh", cargo_and_relive_leave_each_other_fresh),
     ("the_program_is_launched_as_cargo_would", the_program_is_launched_as_cargo_would),
     ("an_edit_of_the_bin_is_replayed", an_edit_of_the_bin_is_replayed),
@@ -84,6 +86,64 @@ fn a_second_start_compiles_nothing() {
     let (second, said) = build(&folder);
     assert!(!said.iter().any(|line| line.contains("Compiling")), "{said:?}");
     assert_eq!(objects(&second), ids);
+}
+
+fn a_start_after_edits_compiles_nothing() {
+    let folder = workspace("kept");
+    let calls = counted(&folder);
+    let (mut baseline, _) = build(&folder);
+    assert_eq!(calls(), 3);
+    edit(&folder.join("base/src/lib.rs"), "    3", "    4");
+    append(&folder.join("app/src/main.rs"), "fn not_called() {}\n");
+    let lib = change(&baseline, &folder, "base/src/lib.rs");
+    let made = built(rebuild(&mut baseline, &lib, &mut || false));
+    assert_eq!(calls(), 3);
+    baseline.keep_newest().expect("keeps");
+    drop(baseline);
+    let (mut baseline, said) = build(&folder);
+    assert_eq!(calls(), 0, "{said:?}");
+    assert!(said.iter().any(|line| line.contains("never used")), "a warning is not lost: {said:?}");
+    let objects_of = |made: &relive::compile::Build| made.units.iter().flat_map(|unit| ids(&unit.objects)).collect();
+    assert_eq!(objects(&baseline), objects_of(&made));
+    assert_eq!(output_of(&baseline.run_exe), "one 4\n");
+    assert_eq!(fs::read(&baseline.exe).expect("reads"), fs::read(&baseline.run_exe).expect("reads"));
+    // The next edit is compiled against what was kept.
+    edit(&folder.join("app/src/main.rs"), "one", "two");
+    let bin = change(&baseline, &folder, "app/src/main.rs");
+    built(rebuild(&mut baseline, &bin, &mut || false));
+    assert_eq!(calls(), 1);
+    baseline.keep_newest().expect("keeps");
+    drop(baseline);
+    let (baseline, said) = build(&folder);
+    assert_eq!(calls(), 0, "{said:?}");
+    assert_eq!(output_of(&baseline.run_exe), "two 4\n");
+}
+
+fn a_start_after_an_unseen_edit_compiles_it() {
+    let folder = workspace("unseen");
+    let calls = counted(&folder);
+    let (mut baseline, _) = build(&folder);
+    for (file, compiled) in [("app/src/main.rs", 1), ("base/src/lib.rs", 3)] {
+        append(&folder.join(file), "pub fn seen() {}\n");
+        let seen = change(&baseline, &folder, file);
+        built(rebuild(&mut baseline, &seen, &mut || false));
+        baseline.keep_newest().expect("keeps");
+        drop(baseline);
+        append(&folder.join(file), "pub fn unseen() {}\n");
+        calls();
+        baseline = build(&folder).0;
+        assert_eq!(calls(), compiled, "{file}");
+    }
+    // A save while rustc was at work may not be in what it made.
+    edit(&folder.join("app/src/main.rs"), "one", "two");
+    let bin = change(&baseline, &folder, "app/src/main.rs");
+    built(rebuild(&mut baseline, &bin, &mut || false));
+    edit(&folder.join("app/src/main.rs"), "two", "six");
+    baseline.keep_newest().expect("keeps");
+    drop(baseline);
+    calls();
+    let baseline = build(&folder).0;
+    assert_eq!((calls(), output_of(&baseline.run_exe).as_str()), (1, "six 3\n"));
 }
 
 fn cargo_and_relive_leave_each_other_fresh() {
@@ -286,16 +346,9 @@ fn without_incremental_the_archive_holds_the_objects() {
 
 fn a_users_wrapper_and_linker_are_chained() {
     let folder = workspace("chained");
-    fs::create_dir_all(folder.join(".cargo")).expect("creates");
-    let tool = |name: &str, command: &str| {
-        let path = folder.join(".cargo").join(name);
-        let log = folder.join(name).display().to_string();
-        write(&path, &format!("#!/bin/sh\necho \"$@\" >> '{log}'\nexec {command} \"$@\"\n"));
-        assert!(Command::new("chmod").arg("+x").arg(&path).status().expect("runs").success());
-    };
-    tool("wrap", "");
-    tool("wrap-all", "");
-    tool("link-gcc", "cc");
+    for (name, command) in [("wrap", ""), ("wrap-all", ""), ("link-gcc", "cc")] {
+        logged_tool(&folder, name, command);
+    }
     let config = "[build]\nrustc-workspace-wrapper = \".cargo/wrap\"\nrustc-wrapper = \".cargo/wrap-all\"\n[target.'cfg(unix)']\nlinker = \".cargo/link-gcc\"\n";
     write(&folder.join(".cargo/config.toml"), config);
     let (mut baseline, _) = build(&folder);

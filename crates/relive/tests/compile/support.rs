@@ -24,6 +24,26 @@ pub(crate) fn workspace(name: &str) -> PathBuf {
     folder
 }
 
+/// A program below `.cargo` that does what `command` does and notes how it was called, in a file of its name.
+pub(crate) fn logged_tool(folder: &Path, name: &str, command: &str) {
+    let path = folder.join(".cargo").join(name);
+    let log = folder.join(name).display().to_string();
+    write(&path, &format!("#!/bin/sh\necho \"$@\" >> '{log}'\nexec {command} \"$@\"\n"));
+    assert!(Command::new("chmod").arg("+x").arg(&path).status().expect("runs").success());
+}
+
+/// Has every call of rustc counted; what is given tells how many crates were compiled since it was last asked.
+pub(crate) fn counted(folder: &Path) -> impl Fn() -> usize {
+    logged_tool(folder, "rustc-calls", "");
+    write(&folder.join(".cargo/config.toml"), "[build]\nrustc-wrapper = \".cargo/rustc-calls\"\n");
+    let log = folder.join("rustc-calls");
+    move || {
+        let calls = fs::read_to_string(&log).unwrap_or_default();
+        write(&log, "");
+        calls.lines().filter(|call| call.contains("--emit")).count()
+    }
+}
+
 /// A manifest's beginning.
 pub(crate) fn package(name: &str) -> String {
     format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n")
