@@ -10,6 +10,7 @@ use relive_wire::LiveAddr;
 use relive_wire::agent::{HEAD_LEN, Head, Hello, PATH_MAX, Reply, Request, TEXT_MAX, VERSION};
 
 use crate::sys::{self, Accepted, Listener, Socket};
+use crate::threads;
 
 /// First page of the executable and the control block, for [`Hello`].
 static PLACES: OnceLock<(LiveAddr, LiveAddr)> = OnceLock::new();
@@ -23,10 +24,11 @@ pub(crate) fn run(fd: i32, exe_start: LiveAddr, control: LiveAddr) {
 
 fn serve_all(listener: &Listener) {
     let (exe_start, control) = PLACES.get().copied().unwrap_or_default();
+    let threads = threads::describe();
     loop {
         match listener.accept() {
             Accepted::Peer(socket) => {
-                let hello = Hello { version: VERSION, pid: sys::pid(), tid: sys::tid(), exe_start, control };
+                let hello = Hello { version: VERSION, pid: sys::pid(), tid: sys::tid(), exe_start, control, threads };
                 if socket.send(&hello.encode()) {
                     serve(&socket);
                 }

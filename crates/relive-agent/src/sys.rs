@@ -3,6 +3,7 @@
 //! Nothing in here knows the protocol. The constructor and the exported `dl_iterate_phdr` are here because their
 //! attributes are unsafe; they call the safe modules at once.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::OnceLock;
@@ -10,11 +11,14 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{dl_phdr_info, size_t};
 use relive_wire::LiveAddr;
+use relive_wire::reserve::{RESERVE_ALIGN, RESERVE_SIZE, reserve_template};
 
 use crate::{objects, start};
 
 /// Bytes of the thread's stack. `dlopen` needs a few of the first pages, the program's thread-locals may need more.
 const STACK: usize = 512 << 10;
+/// Request to `dladdr1` for the entry in the symbol table; a number of glibc's `dlfcn.h`.
+const RTLD_DL_SYMENT: c_int = 1;
 /// Longest environment key, terminator included.
 const KEY_MAX: usize = 64;
 
@@ -87,6 +91,98 @@ pub(crate) fn pid() -> u32 {
 pub(crate) fn tid() -> u32 {
     // SAFETY: no arguments, cannot fail.
     unsafe { libc::gettid() as u32 }
+}
+
+/// The part of each thread's storage that thread-locals of patches get theirs in.
+#[repr(C, align(128))]
+struct Reserve(Cell<[u8; RESERVE_SIZE]>);
+
+const _: () = assert!(align_of::<Reserve>() as u64 == RESERVE_ALIGN && size_of::<Reserve>() == RESERVE_SIZE);
+
+thread_local! {
+    static RESERVE: Reserve = const { Reserve(Cell::new(reserve_template())) };
+}
+
+/// The reserve of the calling thread.
+pub(crate) fn reserve() -> usize {
+    RESERVE.with(|reserve| reserve.0.as_ptr() as usize)
+}
+
+/// The thread pointer of the calling thread. glibc's handle of a thread is nothing else on x86-64.
+pub(crate) fn thread_pointer() -> LiveAddr {
+    // SAFETY: names the calling thread; no conditions.
+    LiveAddr(unsafe { libc::pthread_self() })
+}
+
+/// What the loader copies new threads' storage from.
+struct Template {
+    /// A thread-local of ours in the calling thread.
+    own: usize,
+    /// Its place in the template.
+    found: Option<usize>,
+}
+
+/// Where new threads' copy of `own` is made from, a thread-local of this object in the calling thread.
+pub(crate) fn template_of(own: usize) -> Option<usize> {
+    let mut template = Template { own, found: None };
+    let real = real_iterate()?;
+    // SAFETY: `find_template` is given what it expects, a `Template` that outlives the call.
+    unsafe { real(find_template, (&raw mut template).cast()) };
+    template.found
+}
+
+/// Looks at one object: ends the iteration at our own.
+unsafe extern "C" fn find_template(info: *mut dl_phdr_info, size: size_t, data: *mut c_void) -> c_int {
+    if size < size_of::<dl_phdr_info>() {
+        return 0;
+    }
+    // SAFETY: libc passes a valid record, and `size` says that it has all fields.
+    let info = unsafe { &*info };
+    if info.dlpi_phdr.is_null() {
+        return 0;
+    }
+    // SAFETY: libc's own table of the object's headers, which stays mapped as long as the object.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    let live = |header: &libc::Elf64_Phdr| info.dlpi_addr.wrapping_add(header.p_vaddr);
+    let code = find_template as *const () as u64;
+    let is_ours =
+        |header: &libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && code.wrapping_sub(live(header)) < header.p_memsz;
+    if !headers.iter().any(is_ours) {
+        return 0;
+    }
+    // SAFETY: `data` is the `Template` of the call in progress, which nothing else touches meanwhile.
+    let template = unsafe { &mut *data.cast::<Template>() };
+    // The calling thread's copy of all our thread-locals begins here, and the template at the segment.
+    let distance = (template.own as u64).wrapping_sub(info.dlpi_tls_data as u64);
+    let segment = headers.iter().find(|header| header.p_type == libc::PT_TLS);
+    let holds = |segment: &&libc::Elf64_Phdr| distance.saturating_add(RESERVE_SIZE as u64) <= segment.p_filesz;
+    template.found = segment.filter(holds).map(|segment| live(segment).wrapping_add(distance) as usize);
+    1
+}
+
+/// First byte and size of the function of libc that makes threads, whoever has put another one before it.
+pub(crate) fn thread_maker() -> Option<(usize, u64)> {
+    // Before glibc 2.34 threads had a library of their own; if it is there today, it leads to libc.
+    [c"libpthread.so.0", c"libc.so.6"].into_iter().find_map(|library| {
+        // SAFETY: a terminated name; the flag keeps anything from being opened that is not.
+        let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+        if handle.is_null() {
+            return None;
+        }
+        // SAFETY: an open handle, which is never closed, and a terminated name.
+        let function = unsafe { libc::dlsym(handle, c"pthread_create".as_ptr()) };
+        let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+        let mut symbol: *mut libc::Elf64_Sym = ptr::null_mut();
+        let (entry, wanted) = ((&raw mut symbol).cast(), RTLD_DL_SYMENT);
+        // SAFETY: both places are writable, the second for the pointer that this request stores.
+        let known = unsafe { libc::dladdr1(function, info.as_mut_ptr(), entry, wanted) };
+        if function.is_null() || known == 0 || symbol.is_null() {
+            return None;
+        }
+        // SAFETY: an entry of the library's symbol table, which stays mapped.
+        let size = unsafe { (*symbol).st_size };
+        (size > 0).then_some((function as usize, size))
+    })
 }
 
 /// A mapping that stays for the life of the process.

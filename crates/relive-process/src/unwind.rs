@@ -124,16 +124,26 @@ impl Unwinder {
 
     /// The frames of a captured thread.
     pub fn frames(&mut self, captured: &CapturedThread) -> Frames {
+        self.walk(captured, &|addr| word(captured, addr))
+    }
+
+    /// The frames of a captured thread that is still stopped: those that lie on another stack as well, which a thread has
+    /// whose signal handlers run on one of their own.
+    pub fn frames_of_stopped(&mut self, captured: &CapturedThread) -> Frames {
+        let memory = self.memory.clone();
+        self.walk(captured, &|addr| word(captured, addr).or_else(|| memory.read_u64(LiveAddr(addr)).ok()))
+    }
+
+    fn walk(&mut self, captured: &CapturedThread, read: &dyn Fn(u64) -> Option<u64>) -> Frames {
         let mut frame = Frame::of(&captured.thread.regs);
         let mut addresses = vec![captured.thread.regs.rip];
-        let read = |addr| word(captured, addr);
         let mut exact = true;
         loop {
             let ip = LiveAddr(frame.ip());
             // A return address lies behind its call, perhaps already in the next function.
             let lookup = if exact { ip.0 } else { ip.0.wrapping_sub(1) };
             let step = match self.rule(lookup) {
-                Some(rule) => self.step(&rule, lookup, &mut frame, &read),
+                Some(rule) => self.step(&rule, lookup, &mut frame, read),
                 None => Step::Lost,
             };
             match step {

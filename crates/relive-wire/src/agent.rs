@@ -7,7 +7,7 @@
 use crate::LiveAddr;
 
 /// Raised whenever a record or the near layout changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// First word of every record.
 pub const MAGIC: u32 = 0x3152_4C52; // "RLR1"
 /// Environment key: decimal number of the inherited listening descriptor.
@@ -34,6 +34,23 @@ pub struct Hello {
     pub exe_start: LiveAddr,
     /// The control block, mapped and zeroed; 0 if there was no room.
     pub control: LiveAddr,
+    /// The reserve in every thread ([`crate::reserve`]); all 0 if the agent could not find it.
+    pub threads: Threads,
+}
+
+/// Where threads keep the reserve, and where they are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Threads {
+    /// The reserve's distance from the thread pointer, the same in all threads.
+    pub offset: i64,
+    /// The reserve of the agent's own thread.
+    pub own: LiveAddr,
+    /// What the reserve of a new thread is a copy of.
+    pub template: LiveAddr,
+    /// `pthread_create`, in which that copy is made: its first byte.
+    pub maker: LiveAddr,
+    /// Its size in bytes.
+    pub maker_size: u64,
 }
 
 /// What relive asks.
@@ -57,7 +74,7 @@ pub enum Reply {
 }
 
 /// Length of an encoded [`Hello`].
-pub const HELLO_LEN: usize = 40;
+pub const HELLO_LEN: usize = 72;
 /// Length of the head of a request or a reply; a path or text of `len` bytes follows.
 pub const HEAD_LEN: usize = 24;
 
@@ -85,6 +102,11 @@ impl Hello {
         put(&mut out, 12, &self.tid.to_le_bytes());
         put(&mut out, 16, &self.exe_start.0.to_le_bytes());
         put(&mut out, 24, &self.control.0.to_le_bytes());
+        put(&mut out, 32, &self.threads.offset.to_le_bytes());
+        put(&mut out, 40, &self.threads.own.0.to_le_bytes());
+        put(&mut out, 48, &self.threads.template.0.to_le_bytes());
+        put(&mut out, 56, &self.threads.maker.0.to_le_bytes());
+        put(&mut out, 64, &self.threads.maker_size.to_le_bytes());
         out
     }
 
@@ -97,6 +119,13 @@ impl Hello {
             tid: u32_at(bytes, 12),
             exe_start: LiveAddr(u64_at(bytes, 16)),
             control: LiveAddr(u64_at(bytes, 24)),
+            threads: Threads {
+                offset: u64_at(bytes, 32) as i64,
+                own: LiveAddr(u64_at(bytes, 40)),
+                template: LiveAddr(u64_at(bytes, 48)),
+                maker: LiveAddr(u64_at(bytes, 56)),
+                maker_size: u64_at(bytes, 64),
+            },
         })
     }
 }

@@ -24,7 +24,7 @@ use relive::binary::types::{self, ObjectTypes};
 use relive::diff::compare::ObjectFacts;
 use relive::diff::pair::FunctionFacts;
 use relive::diff::print::Printer;
-use relive::diff::{self, Libraries, NewObject, Reach, Running};
+use relive::diff::{self, Libraries, NewObject, Reach, Running, ThreadRoom};
 use relive::judge::{self, DeltaFacts, Facts, TypeSet, Verdict};
 use relive::link::{self, Image, Layout, LinkError, Placement};
 use relive_wire::{LiveAddr, NearLayout};
@@ -327,7 +327,7 @@ impl World {
         let removed = running.by_cgu(0, cgu).into_iter().collect();
         let facts = &mut |asked: &[&NewObject]| vec![Arc::clone(&self.facts); asked.len()];
         let delta = diff::compare(&running, removed, vec![new], facts);
-        let reach = diff::reach(&running, &delta, &mut Everything);
+        let reach = diff::reach(&running, &delta, ThreadRoom::at(-0x4000), &mut Everything);
         let _ = reach.reachable(|_| true);
         image(&reach, &entries(&running, &reach))
     }

@@ -23,7 +23,7 @@ use relive::binary::object::{NameId, Object, Role, SectionId, SymbolKind};
 use relive::binary::types;
 use relive::diff::compare::ObjectFacts;
 use relive::diff::pair::FunctionFacts;
-use relive::diff::{self, Delta, Libraries, NewObject, ObjectKey, Reach, Running};
+use relive::diff::{self, Delta, Libraries, NewObject, ObjectKey, Reach, Running, ThreadRoom};
 use relive_wire::LiveAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -214,7 +214,7 @@ pub(crate) fn replaced(running: &Running, edit: &[Named]) -> Vec<ObjectKey> {
 pub(crate) fn changes(running: &Running, edit: &[Named], facts: &Facts, libraries: &mut System) -> (Delta, Reach) {
     let new = edit.iter().map(parsed).collect();
     let delta = diff::compare(running, replaced(running, edit), new, &mut |asked| facts.of_each(asked));
-    let reach = diff::reach(running, &delta, libraries);
+    let reach = diff::reach(running, &delta, ThreadRoom::at(-0x4000), libraries);
     (delta, reach)
 }
 

@@ -11,9 +11,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::arch::RelocKind;
 use crate::binary::bytes::Bytes;
-use crate::binary::object::{Binding, NameId, Object, Place, Reloc, Role, SectionId, Symbol, SymbolId, SymbolKind};
+use crate::binary::object::{
+    Binding, NameId, Object, Place, Reloc, Role, Section, SectionId, Symbol, SymbolId, SymbolKind,
+};
 use crate::diff::compare::{Delta, Fate};
 use crate::diff::running::{Live, LiveFunction, Running};
+use crate::diff::threads::{NoThreadRoom, ThreadRoom};
 
 /// Index of an object in [`Reach::objects`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +63,26 @@ pub struct PlannedData {
     pub size: u64,
 }
 
+/// Storage in every thread for a section of new thread-locals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadBlock {
+    /// The section.
+    pub piece: PieceIndex,
+    /// Distance of its first byte from the thread pointer.
+    pub offset: i64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A new thread-local.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedThreadLocal {
+    /// Its name.
+    pub name: NameId,
+    /// Its distance from the thread pointer.
+    pub offset: i64,
+}
+
 /// What a symbol of an object in the image refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Referent {
@@ -76,7 +99,7 @@ pub enum Referent {
     },
     /// A variable or constant of the process.
     LiveData(LiveAddr),
-    /// A thread-local of the process, by its offset from the thread pointer.
+    /// A thread-local of the process or a new one, by its offset from the thread pointer.
     ThreadLocal(i64),
     /// A symbol of a shared object: index in [`Reach::imports`].
     Import(usize),
@@ -93,8 +116,13 @@ pub enum Referent {
 /// What stands in the way of linking.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
-    /// A thread-local that the process does not have.
-    NewThreadLocal(String),
+    /// A thread-local that the process does not have and has no room for.
+    NewThreadLocal {
+        /// Its name.
+        name: String,
+        /// Why there is no room.
+        why: NoThreadRoom,
+    },
     /// A relocation that is not understood.
     UnknownRelocation {
         /// The section it is in.
@@ -136,6 +164,12 @@ pub struct Reach {
     pub data: Vec<PlannedData>,
     /// Functions from libraries that later patches bind to.
     pub library_functions: Vec<PlannedData>,
+    /// Thread-locals that later patches bind to.
+    pub thread_locals: Vec<PlannedThreadLocal>,
+    /// Storage of new thread-locals. Their pieces take no room in the image: they hold what the storage begins with.
+    pub thread_blocks: Vec<ThreadBlock>,
+    /// The reserve as it is once `thread_blocks` have their places.
+    pub thread_room: ThreadRoom,
     /// Names that come from shared objects.
     pub imports: Vec<String>,
     /// What stands in the way.
@@ -176,9 +210,9 @@ impl Reach {
                 let next = match self.referent(piece.object, reloc.symbol) {
                     Referent::Piece(piece, _) => Some(*piece),
                     Referent::Function(function) => self.functions.get(function.0).map(|function| function.piece),
+                    Referent::ThreadLocal(offset) => self.thread_block_at(*offset).map(|block| block.piece),
                     Referent::LiveFunction { .. }
                     | Referent::LiveData(_)
-                    | Referent::ThreadLocal(_)
                     | Referent::Import(_)
                     | Referent::WordOf(_)
                     | Referent::Absolute(_)
@@ -189,6 +223,11 @@ impl Reach {
             }
         }
         found
+    }
+
+    fn thread_block_at(&self, offset: i64) -> Option<&ThreadBlock> {
+        let holds = |block: &&ThreadBlock| (offset.wrapping_sub(block.offset) as u64) < block.size.max(1);
+        self.thread_blocks.iter().find(holds)
     }
 
     /// The object of a piece.
@@ -210,13 +249,13 @@ pub trait Libraries {
     fn exports(&mut self, name: &str) -> bool;
 }
 
-/// Follows the references of `delta`'s changed functions.
-pub fn reach(running: &Running, delta: &Delta, libraries: &mut dyn Libraries) -> Reach {
+/// Follows the references of `delta`'s changed functions. New thread-locals get places in `thread_room`.
+pub fn reach(running: &Running, delta: &Delta, thread_room: ThreadRoom, libraries: &mut dyn Libraries) -> Reach {
     let mut walk = Walk {
         running,
         delta,
         libraries,
-        reach: Reach::default(),
+        reach: Reach { thread_room, ..Reach::default() },
         editable: Vec::new(),
         index_of: FxHashMap::default(),
         defined_new: FxHashMap::default(),
@@ -372,11 +411,11 @@ impl Walk<'_> {
             Place::In(section, offset) => (section, offset),
         };
         if object.is_item(symbol) {
-            return self.local_item(object, at, id, from);
+            return self.local_item(object, at, id);
         }
         // A section symbol or private label. One item at the beginning of its own section is meant by name.
         match object.named_at(section, 0) {
-            Some(item) if offset == 0 && only_item(object, section, item) => self.local_item(object, at, item, from),
+            Some(item) if offset == 0 && only_item(object, section, item) => self.local_item(object, at, item),
             Some(_) | None if object.section(section).role.is_mutable() => {
                 let name = object.section(section).name.to_string();
                 self.problem(Problem::NamelessStorage(format!("`{name}`, used by `{from}`")))
@@ -386,12 +425,12 @@ impl Walk<'_> {
     }
 
     /// An item that the object itself defines.
-    fn local_item(&mut self, object: &Arc<Object>, at: ObjectIndex, id: SymbolId, from: &str) -> Referent {
+    fn local_item(&mut self, object: &Arc<Object>, at: ObjectIndex, id: SymbolId) -> Referent {
         let symbol = object.symbol(id);
         let name = object.name(symbol).to_owned();
         let Place::In(section, offset) = symbol.place else { return Referent::Broken };
         if !self.editable.get(at.0).copied().unwrap_or(false) {
-            return self.library_item(object, at, symbol, &name, from);
+            return self.library_item(object, at, symbol, &name);
         }
         if object.section(section).role == Role::Text {
             if object.function_of(section).is_none() {
@@ -453,22 +492,42 @@ impl Walk<'_> {
         }
         let Place::In(section, offset) = symbol.place else { return Referent::Broken };
         if object.section(section).role.is_tls() {
-            return self.problem(Problem::NewThreadLocal(name.to_owned()));
+            return self.new_thread_local(object, at, (section, offset), symbol.id, name);
         }
         let piece = self.include(at, section);
         self.reach.data.push(PlannedData { name: symbol.id, at: (piece, offset), size: symbol.size });
         Referent::Piece(piece, offset)
     }
 
-    /// An item of a library member: what the process has is bound to, code and constants may be had twice.
-    fn library_item(
+    /// A thread-local that the process does not have: it gets a place in every thread.
+    fn new_thread_local(
         &mut self,
-        object: &Arc<Object>,
+        object: &Object,
         at: ObjectIndex,
-        symbol: &Symbol,
+        (section, offset): (SectionId, u64),
+        id: NameId,
         name: &str,
-        from: &str,
     ) -> Referent {
+        let piece = self.include(at, section);
+        let known = self.reach.thread_blocks.iter().find(|block| block.piece == piece).map(|block| block.offset);
+        let start = match known {
+            Some(start) => start,
+            None => {
+                let Section { size, align, .. } = *object.section(section);
+                match self.reach.thread_room.take(size, align) {
+                    Ok(offset) => self.reach.thread_blocks.push(ThreadBlock { piece, offset, size }),
+                    Err(why) => return self.problem(Problem::NewThreadLocal { name: name.to_owned(), why }),
+                }
+                self.reach.thread_blocks.last().map_or(0, |block| block.offset)
+            }
+        };
+        let offset = start.wrapping_add(offset as i64);
+        self.reach.thread_locals.push(PlannedThreadLocal { name: id, offset });
+        Referent::ThreadLocal(offset)
+    }
+
+    /// An item of a library member: what the process has is bound to, code and constants may be had twice.
+    fn library_item(&mut self, object: &Arc<Object>, at: ObjectIndex, symbol: &Symbol, name: &str) -> Referent {
         let Place::In(section, offset) = symbol.place else { return Referent::Broken };
         let role = object.section(section).role;
         if symbol.binding == Binding::Local && !role.is_mutable() {
@@ -479,7 +538,7 @@ impl Walk<'_> {
         }
         match self.live(symbol.id, name) {
             Some(referent) => referent,
-            None if role.is_tls() => self.problem(Problem::NewThreadLocal(format!("{name} (used by `{from}`)"))),
+            None if role.is_tls() => self.new_thread_local(object, at, (section, offset), symbol.id, name),
             None => {
                 let piece = self.include(at, section);
                 let planned = PlannedData { name: symbol.id, at: (piece, offset), size: symbol.size };
@@ -504,11 +563,32 @@ impl Walk<'_> {
             (Some(_), Some(_)) => self.problem(Problem::AmbiguousSymbol(format!("{name} of `{file}`"))),
             (Some(one), None) if one.kind == SymbolKind::Tls => Referent::ThreadLocal(exe.tp_offset(one.addr.0)),
             (Some(one), None) => Referent::LiveData(exe.live(one.addr, self.running.exe_start)),
-            (None, _) if object.section(section).role.is_tls() => {
-                self.problem(Problem::NewThreadLocal(name.to_owned()))
+            (None, _) => {
+                self.private_variable(object, at, (section, offset), symbol.size, &format!("{name} of `{file}`"))
             }
-            (None, _) => Referent::Piece(self.include(at, section), offset),
         }
+    }
+
+    /// A variable private to a library member that the program was linked without, called `name` by us: later patches
+    /// that bring the same member find it by that.
+    fn private_variable(
+        &mut self,
+        object: &Object,
+        at: ObjectIndex,
+        (section, offset): (SectionId, u64),
+        size: u64,
+        name: &str,
+    ) -> Referent {
+        let id = NameId::of(name);
+        if let Some(referent) = self.live(id, name) {
+            return referent;
+        }
+        if object.section(section).role.is_tls() {
+            return self.new_thread_local(object, at, (section, offset), id, name);
+        }
+        let piece = self.include(at, section);
+        self.reach.data.push(PlannedData { name: id, at: (piece, offset), size });
+        Referent::Piece(piece, offset)
     }
 
     fn live(&mut self, id: NameId, name: &str) -> Option<Referent> {
@@ -528,7 +608,7 @@ impl Walk<'_> {
         if let Some((object, defined)) = self.defined_new.get(&id).copied() {
             let object = Arc::clone(&self.delta.objects[object].object);
             let at = self.adopt(&object, true);
-            return self.local_item(&object, at, defined, from);
+            return self.local_item(&object, at, defined);
         }
         let stays = self.running.definitions(id).iter().find(|def| !self.delta.removed.contains(&def.object)).copied();
         if let Some(definition) = stays
@@ -536,7 +616,7 @@ impl Walk<'_> {
         {
             let object = Arc::clone(&new.object);
             let at = self.adopt(&object, true);
-            return self.local_item(&object, at, definition.symbol, from);
+            return self.local_item(&object, at, definition.symbol);
         }
         if let Some(referent) = self.live(id, name) {
             return referent;
@@ -551,7 +631,7 @@ impl Walk<'_> {
                     candidate.id == id && matches!(candidate.place, Place::In(..))
                 });
                 if let Some(found) = found {
-                    return self.local_item(&object, at, found, from);
+                    return self.local_item(&object, at, found);
                 }
             }
             Ok(None) => {}

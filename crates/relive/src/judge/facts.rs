@@ -37,8 +37,10 @@ pub struct DeltaFacts {
     pub vtables: Vec<VtableChange>,
     /// Statics with another initial value or size.
     pub changed_statics: Vec<ChangedStatic>,
-    /// Thread-locals that are new.
-    pub added_thread_locals: Vec<Item>,
+    /// New thread-locals that cannot get storage.
+    pub without_thread_storage: Vec<NoThreadStorage>,
+    /// New thread-locals that are too large for what is left.
+    pub thread_reserve_full: Vec<FullThreadReserve>,
     /// Names that stand for several things in the running program.
     pub ambiguous_symbols: Vec<AmbiguousSymbol>,
     /// Names that are nowhere in the program or its libraries.
@@ -122,6 +124,28 @@ pub struct ChangedStatic {
     pub new_size: u64,
     /// Its initial value is another one.
     pub initialiser_changed: bool,
+}
+
+/// A new thread-local that cannot get storage.
+#[derive(Clone, Debug)]
+pub struct NoThreadStorage {
+    /// The thread-local.
+    pub item: Item,
+    /// Why, in a clause.
+    pub why: String,
+}
+
+/// A new thread-local that is too large for what is left of the reserve in every thread.
+#[derive(Clone, Debug)]
+pub struct FullThreadReserve {
+    /// The thread-local.
+    pub item: Item,
+    /// Bytes that it needs.
+    pub size: u64,
+    /// Bytes of the reserve that others have.
+    pub used: u64,
+    /// Bytes of the reserve.
+    pub total: u64,
 }
 
 /// A name that stands for several things.

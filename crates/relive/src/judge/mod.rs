@@ -23,6 +23,7 @@ mod rule;
 mod static_type;
 mod static_value_kept;
 mod tables_full;
+mod tls_reserve_full;
 mod type_layout;
 mod undefined_symbol;
 mod unknown_relocation;
@@ -33,8 +34,8 @@ mod wording;
 mod wrong_binary;
 
 pub use facts::{
-    AmbiguousSymbol, ChangedStatic, DeltaFacts, Facts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, TypeSet,
-    UndefinedSymbol, UnknownRelocation, VtableChange,
+    AmbiguousSymbol, ChangedStatic, DeltaFacts, Facts, FullThreadReserve, Item, MissingTypes, NoEntryRoom,
+    NoThreadStorage, OptimisedUnit, TypeSet, UndefinedSymbol, UnknownRelocation, VtableChange,
 };
 use rule::{Applied, Check};
 pub use rule::{Reason, Rule, page};
@@ -56,7 +57,8 @@ const RULES: &[Applied] = &[
     Applied { rule: &type_layout::RULE, check: Check::Early(type_layout::check) },
     Applied { rule: &vtable_shape::RULE, check: Check::Early(vtable_shape::check) },
     Applied { rule: &static_type::RULE, check: Check::Early(static_type::check) },
-    Applied { rule: &new_thread_local::RULE, check: Check::Early(new_thread_local::check) },
+    Applied { rule: &new_thread_local::RULE, check: Check::Late(new_thread_local::check) },
+    Applied { rule: &tls_reserve_full::RULE, check: Check::Late(tls_reserve_full::check) },
     Applied { rule: &ambiguous_symbol::RULE, check: Check::Late(ambiguous_symbol::check) },
     Applied { rule: &undefined_symbol::RULE, check: Check::Late(undefined_symbol::check) },
     Applied { rule: &nameless_storage::RULE, check: Check::Late(nameless_storage::check) },

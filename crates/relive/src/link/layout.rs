@@ -16,6 +16,8 @@ use crate::diff::running::Body;
 use crate::link::{LinkError, LinkedFunction, LinkedItem, Redirect, unwind};
 
 pub(super) const PAGE: u64 = 0x1000;
+/// The address of a piece that is no part of the image. Images begin above it.
+const NOWHERE: LiveAddr = LiveAddr(0);
 
 /// A word of the image that holds an address or an offset.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,9 +66,11 @@ pub(super) enum Class {
     RelRo,
     Data,
     Bss,
+    /// No part of the image: storage in every thread.
+    Thread,
 }
 
-const CLASSES: usize = 5;
+const CLASSES: usize = 6;
 
 /// Parts of the image with their addresses.
 #[derive(Clone, Debug)]
@@ -114,7 +118,8 @@ fn class(role: Role) -> Option<Class> {
         Role::RelRo => Some(Class::RelRo),
         Role::Data => Some(Class::Data),
         Role::Bss => Some(Class::Bss),
-        Role::TlsData | Role::TlsBss | Role::EhFrame | Role::Debug | Role::Ignored => None,
+        Role::TlsData | Role::TlsBss => Some(Class::Thread),
+        Role::EhFrame | Role::Debug | Role::Ignored => None,
     }
 }
 
@@ -146,6 +151,11 @@ impl Layout {
             let section = object.section(piece.section);
             let class = class(section.role)
                 .ok_or_else(|| LinkError(format!("section `{}` cannot be part of an image", section.name)))?;
+            if class == Class::Thread {
+                layout.pieces.push(0);
+                layout.classes.push(class);
+                continue;
+            }
             let align = if class == Class::Text { section.align.max(16) } else { section.align };
             if align > PAGE {
                 return Err(LinkError(format!("section `{}` is aligned to {align} bytes", section.name)));
@@ -222,6 +232,10 @@ impl Layout {
                 Class::RelRo => map.rel_ro,
                 Class::Data => map.data,
                 Class::Bss => map.bss,
+                Class::Thread => {
+                    map.pieces.push(NOWHERE);
+                    continue;
+                }
             };
             map.pieces.push(span.start.plus(*offset));
         }
@@ -348,5 +362,6 @@ pub(super) fn pointer_word(referent: &Referent) -> Word {
 }
 
 pub(super) fn piece_addr(map: &Map, piece: PieceIndex) -> Result<LiveAddr, LinkError> {
-    map.pieces.get(piece.0).copied().ok_or_else(|| LinkError("a piece without address".into()))
+    let addr = map.pieces.get(piece.0).copied().filter(|addr| *addr != NOWHERE);
+    addr.ok_or_else(|| LinkError("a piece without address".into()))
 }

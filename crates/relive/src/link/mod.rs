@@ -15,7 +15,7 @@ use relive_wire::LiveAddr;
 
 use crate::arch::EntryPlan;
 use crate::binary::object::NameId;
-use crate::diff::reach::Reach;
+use crate::diff::reach::{PlannedThreadLocal, Reach};
 use crate::diff::running::Body;
 
 pub use layout::{Layout, Placement};
@@ -94,6 +94,19 @@ pub struct Image {
     pub data: Vec<LinkedItem>,
     /// Functions from libraries.
     pub library_functions: Vec<LinkedItem>,
+    /// New thread-locals.
+    pub thread_locals: Vec<PlannedThreadLocal>,
+    /// What their storage begins with.
+    pub first_values: Vec<FirstValue>,
+}
+
+/// What a block of new thread-locals begins with, in every thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstValue {
+    /// Its distance from the thread pointer.
+    pub offset: i64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// Gives everything in `reach` its place and its final bytes. `entries` has a plan for each body of each function that is

@@ -11,9 +11,9 @@ use crate::arch::x86_64::{self, FAR_JUMP_LEN};
 use crate::binary::object::{Object, Place, Reloc, Role};
 use crate::diff::reach::{ObjectIndex, Piece, Reach, Referent};
 use crate::link::layout::{Map, Span, Word, piece_addr, pointer_word};
-use crate::link::{LinkError, unwind};
+use crate::link::{FirstValue, LinkError, unwind};
 
-/// The bytes of the image's parts.
+/// The bytes of the image's parts, and of the storage that is none of them.
 pub(super) struct Contents {
     pub(super) unwind: Vec<u8>,
     pub(super) unwind_header: Vec<u8>,
@@ -22,6 +22,7 @@ pub(super) struct Contents {
     pub(super) rel_ro: Vec<u8>,
     pub(super) words: Vec<u8>,
     pub(super) data: Vec<u8>,
+    pub(super) first_values: Vec<FirstValue>,
 }
 
 pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> {
@@ -33,6 +34,7 @@ pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> 
         rel_ro: zeroes(map.rel_ro, 0),
         words: words(map)?,
         data: zeroes(map.data, 0),
+        first_values: first_values(reach, map)?,
     };
     stubs(map, &mut out.text)?;
     for (piece, addr) in reach.pieces.iter().zip(&map.pieces) {
@@ -43,8 +45,8 @@ pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> 
             Role::ReadOnly | Role::Lsda => (map.read_only, &mut out.read_only),
             Role::RelRo => (map.rel_ro, &mut out.rel_ro),
             Role::Data => (map.data, &mut out.data),
-            Role::Bss => continue,
-            Role::TlsData | Role::TlsBss | Role::EhFrame | Role::Debug | Role::Ignored => {
+            Role::Bss | Role::TlsData | Role::TlsBss => continue,
+            Role::EhFrame | Role::Debug | Role::Ignored => {
                 return Err(LinkError(format!("section `{}` cannot be part of an image", section.name)));
             }
         };
@@ -57,6 +59,27 @@ pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> 
         relocate_piece(reach, map, object, piece, *addr, field)?;
     }
     (out.unwind_header, out.unwind) = unwind::write(reach, map)?;
+    Ok(out)
+}
+
+/// What new thread-locals begin with, their storage block by block.
+fn first_values(reach: &Reach, map: &Map) -> Result<Vec<FirstValue>, LinkError> {
+    let mut out = Vec::with_capacity(reach.thread_blocks.len());
+    for block in &reach.thread_blocks {
+        let piece = reach.pieces.get(block.piece.0).ok_or_else(|| LinkError("a block without piece".into()))?;
+        let object = object(reach, piece.object)?;
+        let source = object.bytes(piece.section);
+        let mut bytes = vec![0; block.size as usize];
+        let field = bytes.get_mut(..source.len()).ok_or_else(|| LinkError("a block that is too small".into()))?;
+        field.copy_from_slice(source);
+        // There is one such block in every thread, so nothing in it can be relative to where it is.
+        let relative = |reloc: &&Reloc| !matches!(reloc.kind, RelocKind::Abs64 | RelocKind::None);
+        if let Some(reloc) = object.section(piece.section).relocs.iter().find(relative) {
+            return Err(at(object, piece, reloc, "not expected in a thread-local"));
+        }
+        relocate_piece(reach, map, object, piece, LiveAddr(0), field)?;
+        out.push(FirstValue { offset: block.offset, bytes });
+    }
     Ok(out)
 }
 
@@ -123,7 +146,7 @@ fn far_stub(map: &Map, import: usize) -> LiveAddr {
 /// The address that a pointer to `referent` holds; `None` if only ld.so knows it.
 pub(super) fn pointer(map: &Map, referent: &Referent) -> Option<LiveAddr> {
     match referent {
-        Referent::Piece(piece, offset) => Some(map.pieces.get(piece.0)?.plus(*offset)),
+        Referent::Piece(piece, offset) => Some(piece_addr(map, *piece).ok()?.plus(*offset)),
         Referent::Function(function) => Some(map.functions.get(function.0)?.canonical),
         Referent::LiveFunction { canonical, .. } => Some(*canonical),
         Referent::LiveData(addr) => Some(*addr),

@@ -1,10 +1,11 @@
 //! Stage 6, an `Image` to a `Loaded`: in the process, reachable from nowhere.
 //!
-//! Also the two questions about the process that linking needs answered before: what the entries to be redirected look
-//! like today, and where there is room. The agent in the process does the opening; everything it says is checked.
+//! Also the questions about the process that linking needs answered before: what the entries to be redirected look like
+//! today, and where there is room, near the code and in every thread. The agent in the process does the opening; everything it says is checked.
 
 mod entries;
 mod room;
+mod threads;
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::link::Image;
 
 pub use entries::{Entries, examine};
 pub use room::{Reserved, Room};
+pub use threads::ThreadReserve;
 
 /// How long the agent may take to open an image.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);

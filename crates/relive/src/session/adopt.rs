@@ -37,6 +37,9 @@ pub(super) fn adopt(running: &mut Running, delta: Delta, image: Option<&Image>) 
     for item in &image.data {
         running.set(item.name, Some(Live::Data(item.addr, item.size)));
     }
+    for new in &image.thread_locals {
+        running.set(new.name, Some(Live::ThreadLocal(new.offset)));
+    }
     for item in &image.library_functions {
         let body = Body { addr: item.addr, size: item.size };
         let function =

@@ -3,6 +3,7 @@
 use std::hash::Hasher;
 use std::sync::Arc;
 
+use relive_wire::reserve::RESERVE_ALIGN;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::binary::names;
@@ -12,10 +13,11 @@ use crate::compile::Baseline;
 use crate::diff::compare::ObjectFacts;
 use crate::diff::pair::FunctionFacts;
 use crate::diff::reach::Problem;
-use crate::diff::{Delta, NewObject, Reach, Running};
+use crate::diff::threads::THREAD_ROOM;
+use crate::diff::{Delta, NewObject, NoThreadRoom, Reach, Running};
 use crate::judge::{
-    AmbiguousSymbol, ChangedStatic, DeltaFacts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, UndefinedSymbol,
-    UnknownRelocation, VtableChange,
+    AmbiguousSymbol, ChangedStatic, DeltaFacts, FullThreadReserve, Item, MissingTypes, NoEntryRoom, NoThreadStorage,
+    OptimisedUnit, UndefinedSymbol, UnknownRelocation, VtableChange,
 };
 use crate::load::Entries;
 use crate::session::known::in_parallel;
@@ -124,7 +126,7 @@ pub(super) fn delta_facts(
     }
     for problem in &reach.problems {
         match problem {
-            Problem::NewThreadLocal(name) => facts.added_thread_locals.push(Item::named(names::readable(name))),
+            Problem::NewThreadLocal { name, why } => no_thread_room(name, *why, &mut facts),
             Problem::UnknownRelocation { section, offset, raw, symbol } => {
                 facts.unknown_relocations.push(UnknownRelocation {
                     item: Item::named(section.clone()),
@@ -157,6 +159,19 @@ pub(super) fn delta_facts(
         facts.ambiguous_symbols.push(AmbiguousSymbol { name: names::readable(name), candidates });
     }
     facts
+}
+
+fn no_thread_room(name: &str, why: NoThreadRoom, facts: &mut DeltaFacts) {
+    let item = Item::named(names::readable(name));
+    let why = match why {
+        NoThreadRoom::Full { size, used } => {
+            facts.thread_reserve_full.push(FullThreadReserve { item, size, used, total: THREAD_ROOM });
+            return;
+        }
+        NoThreadRoom::Aligned(align) => format!("it is aligned to {align} bytes, and {RESERVE_ALIGN} are possible"),
+        NoThreadRoom::Absent => "the program's threads were made without a reserve for it".to_owned(),
+    };
+    facts.without_thread_storage.push(NoThreadStorage { item, why });
 }
 
 fn place(running: &Running, symbol: &crate::binary::executable::ExeSymbol) -> String {

@@ -14,7 +14,7 @@ use crate::Error;
 use crate::binary::names;
 use crate::change::{self, Change};
 use crate::compile::{self, Baseline, Build, ObjectFile, Rebuilt};
-use crate::diff::{self, Delta, NewObject, ObjectKey, Reach, Running};
+use crate::diff::{self, Delta, NewObject, ObjectKey, Reach, Running, ThreadRoom};
 use crate::judge::{self, DeltaFacts, Facts, TypeSet, Verdict};
 use crate::link::{self, Layout, Placement};
 use crate::load::{self, Entries, Loaded};
@@ -25,7 +25,7 @@ use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
 use crate::session::lines;
 use crate::session::pending::pending;
 use crate::session::program::Program;
-use crate::swap::{self, Committed, Moved};
+use crate::swap::{self, Committed, FirstValues, Moved};
 use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
 
 /// How long a switch is tried before the user is told who is in the way.
@@ -155,7 +155,7 @@ impl Patcher {
             self.commit_objects(delta, None)?;
             return Err(End::Unchanged);
         }
-        let reach = diff::reach(running, &delta, &mut self.libraries);
+        let reach = diff::reach(running, &delta, self.program.threads.room(), &mut self.libraries);
         let entries = load::examine(running, &reach, &self.program.memory)?;
         let moved = lines::moved(running, &delta.moves, &self.program.memory)?;
         report.timings.diff = ms(clock.elapsed());
@@ -175,7 +175,7 @@ impl Patcher {
             return Ok(());
         }
         let loaded = self.link_and_load(&reach, &entries, report)?;
-        let committed = self.switch(&loaded, &moved, inbox, &mut later, tell)?;
+        let committed = self.switch(&loaded, reach.thread_room, &moved, inbox, &mut later, tell)?;
         report.timings.pause = ms(committed.pause);
         let agent = self.program.agent.hello().tid;
         report.pending = pending(&mut self.unwinder, &committed.threads, &loaded.image.functions, agent);
@@ -304,6 +304,7 @@ impl Patcher {
     fn switch(
         &mut self,
         loaded: &Loaded,
+        thread_room: ThreadRoom,
         moved: &[Moved],
         inbox: &mut Inbox,
         later: &mut dyn FnMut(&mut Inbox) -> bool,
@@ -312,6 +313,10 @@ impl Patcher {
         let began = Instant::now();
         let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
         self.unwinder.refresh(&map).map_err(Error::from)?;
+        let mut first_values = FirstValues::new(&loaded.image, &self.program.threads);
+        if !first_values.is_empty() {
+            self.program.threads.writing(&thread_room);
+        }
         let mut told = false;
         let mut pause = TRY_AGAIN;
         loop {
@@ -319,8 +324,12 @@ impl Patcher {
                 return Err(End::Superseded);
             }
             let program = &mut self.program;
-            let why = match swap::commit(&program.memory, &map, &mut program.tables, loaded, moved) {
-                Ok(committed) => return Ok(committed),
+            let (tables, unwinder) = (&mut program.tables, &mut self.unwinder);
+            let why = match swap::commit(&program.memory, &map, unwinder, tables, loaded, &mut first_values, moved) {
+                Ok(committed) => {
+                    program.threads.taken(thread_room);
+                    return Ok(committed);
+                }
                 Err(Error::Busy(why)) => why,
                 Err(error) => return Err(End::Failed(error)),
             };

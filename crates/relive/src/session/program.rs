@@ -15,7 +15,7 @@ use relive_wire::{LiveAddr, NearLayout};
 use crate::Error;
 use crate::binary::executable;
 use crate::compile::Baseline;
-use crate::load::Room;
+use crate::load::{Room, ThreadReserve};
 use crate::swap::Tables;
 
 /// How long the program may take from its start to the agent's first word. Loading a large debug build takes a second.
@@ -46,6 +46,7 @@ pub(super) struct Program {
     pub(super) exe_start: LiveAddr,
     pub(super) room: Room,
     pub(super) tables: Tables,
+    pub(super) threads: ThreadReserve,
     pub(super) folder: PathBuf,
     /// The executable that was started.
     exe: FileId,
@@ -92,8 +93,10 @@ impl Program {
         let near = near.ok_or_else(|| {
             Error::Denied("there is no free memory below the program's code for patches to go to".into())
         })?;
+        let memory = Memory::open(child.pid())?;
         Ok(Program {
-            memory: Memory::open(child.pid())?,
+            threads: ThreadReserve::check(&hello, &memory)?,
+            memory,
             agent: link,
             exe_start: hello.exe_start,
             room: Room::new(near),

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use relive_process::maps::MemoryMap;
 use relive_process::memory::Memory;
 use relive_process::stop::{self, CapturedThread, StopOptions, Stopped};
+use relive_process::unwind::Unwinder;
 use relive_wire::LiveAddr;
 
 use crate::Error;
 use crate::arch::x86_64::{self, ENTRY_JUMP_LEN};
 use crate::link::{Image, LinkedFunction};
 use crate::load::Loaded;
-use crate::swap::{Tables, Write};
+use crate::swap::{FirstValues, Tables, Write};
 
 /// A `Location` whose line and column are rewritten in place: address of the two words, old and new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,8 @@ pub struct Committed {
     pub threads: Vec<CapturedThread>,
 }
 
-/// Switches to `loaded`.
+/// Switches to `loaded`. `first_values` are those of its new thread-locals; they are the same from try to try. `map` and
+/// `unwinder` know the objects that are mapped.
 ///
 /// # Errors
 /// `Busy` with the thread and function in the way, or with the debugger that is attached; `Gone` if the program ended. The
@@ -53,8 +55,10 @@ pub struct Committed {
 pub fn commit(
     memory: &Memory,
     map: &MemoryMap,
+    unwinder: &mut Unwinder,
     tables: &mut Tables,
     loaded: &Loaded,
+    first_values: &mut FirstValues,
     moved: &[Moved],
 ) -> Result<Committed, Error> {
     let image = &loaded.image;
@@ -62,7 +66,9 @@ pub fn commit(
     let before = Instant::now();
     let stopped = stop::stop(memory, &StopOptions::default())?;
     let threads = stopped.capture_stacks(map)?;
+    first_values.settle(memory, &threads, unwinder)?;
     check(image, &threads, tables)?;
+    first_values.write(&stopped, &threads)?;
     prepare_tables(&stopped, image, tables)?;
     switch(&stopped, &entries, tables, image, moved)?;
     // The switch is done; a process that ended just now is noticed by its end.
@@ -111,7 +117,7 @@ fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(
     Ok(())
 }
 
-fn words(stack: &[u8]) -> impl Iterator<Item = u64> + '_ {
+pub(super) fn words(stack: &[u8]) -> impl Iterator<Item = u64> + '_ {
     stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()))
 }
 

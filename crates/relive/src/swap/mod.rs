@@ -6,9 +6,11 @@
 //! does not matter at which instruction relive is killed.
 
 mod commit;
+mod first_values;
 mod tables;
 mod writes;
 
 pub use commit::{Committed, Moved, commit};
+pub use first_values::FirstValues;
 pub use tables::Tables;
 pub use writes::Write;
