@@ -1,0 +1,3 @@
+pub fn step() -> String {
+    "way=old".to_owned()
+}

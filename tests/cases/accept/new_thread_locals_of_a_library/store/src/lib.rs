@@ -1,0 +1,3 @@
+pub fn note() -> String {
+    "way=old".to_owned()
+}
