@@ -13,6 +13,7 @@ use relive_process::memory::Memory;
 use relive_process::stop::{StopOptions, stop};
 use relive_wire::NearLayout;
 use relive_wire::near::{CONTROL_TABLE_WORD, IMAGE_BIAS, SLOT_COUNT, SLOT_SIZE};
+use relive_wire::reserve::{RESERVE_ALIGN, RESERVE_SIZE, reserve_template};
 
 /// Builds the agent once, the way it is built for users.
 fn agent_library() -> &'static Path {
@@ -169,6 +170,35 @@ fn the_agents_thread_stops_and_goes_on_with_the_others() {
         stopped.resume().expect("all threads were as the kernel promises");
         link.ping(PATIENCE, &|| true).expect("the agent answers");
     }
+    assert_eq!(guest.end(), 7);
+}
+
+#[test]
+fn every_thread_has_the_reserve_and_its_template_is_known() {
+    let guest = Guest::start(None);
+    let link = guest.connect();
+    let threads = link.hello().threads;
+    let memory = Memory::open(guest.child.pid()).expect("the program is ours");
+    let reserve = |at| memory.read_vec(at, RESERVE_SIZE).expect("it is mapped");
+    assert!(reserve(threads.template) == reserve_template() && reserve(threads.own) == reserve_template());
+    let stopped = stop(&memory, &StopOptions::default()).expect("the program is ours");
+    assert_eq!(stopped.threads().len(), 2);
+    for thread in stopped.threads() {
+        let own = thread.regs.fs_base.plus(threads.offset as u64);
+        assert_eq!(own.0 % RESERVE_ALIGN, 0);
+        assert_eq!(own == threads.own, thread.tid == link.hello().tid);
+        assert!(reserve(own) == reserve_template(), "thread {}", thread.tid);
+    }
+    // The place in which threads are made is code of libc, and what is changed in the template stays changed.
+    let map = MemoryMap::read(guest.child.pid()).expect("the program runs");
+    let maker = map.find(threads.maker).expect("it is mapped");
+    let library = maker.path.to_string_lossy();
+    assert!(maker.protection.execute && (library.contains("/libc") || library.contains("/libpthread")), "{maker:?}");
+    assert!(threads.maker.plus(threads.maker_size) <= maker.end && threads.maker_size > 64);
+    let last = threads.template.plus(RESERVE_SIZE as u64 - 1);
+    memory.write(last, &[7]).expect("a private page");
+    assert_eq!(memory.read_vec(last, 1).expect("it is mapped"), [7]);
+    stopped.resume().expect("all threads were as the kernel promises");
     assert_eq!(guest.end(), 7);
 }
 

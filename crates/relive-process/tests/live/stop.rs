@@ -241,6 +241,27 @@ fn the_callers_of_a_parked_thread_are_found_through_calls_and_signals() {
 }
 
 #[test]
+fn callers_on_another_stack_are_found_while_the_thread_is_stopped() {
+    let program = Program::start("threads", "callers-apart");
+    let functions = program.words(16..20);
+    program.wait_until("the handler is parked", |program| {
+        std::fs::read_to_string(format!("/proc/{0}/task/{0}/syscall", program.pid()))
+            .is_ok_and(|text| text.starts_with("0 "))
+    });
+    let map = MemoryMap::read(program.pid()).expect("the program runs");
+    let mut unwinder = Unwinder::new(program.memory());
+    unwinder.refresh(&map).expect("the program runs");
+    let stopped = stop_now(&program);
+    let captured = stopped.capture_stacks(&map).expect("the program runs");
+    let main = captured.iter().find(|captured| captured.thread.tid == program.pid()).expect("it has not ended");
+    let (apart, whole) = (unwinder.frames(main), unwinder.frames_of_stopped(main));
+    assert_ne!(apart.end, End::Outermost, "the handler runs on another stack: {apart:x?}");
+    assert_eq!(whole.end, End::Outermost, "{whole:x?}");
+    let found = order(&whole, &functions);
+    assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{found:?} in {whole:x?} of {functions:x?}");
+}
+
+#[test]
 fn threads_in_system_calls_have_whole_chains() {
     let program = Program::start("threads", "blocking");
     // A thread that never ran is at a place in libc that no table covers.

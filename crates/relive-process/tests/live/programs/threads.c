@@ -136,9 +136,12 @@ static void on_signal(int sig) { outer(pipes[0][0]); }
 __attribute__((noinline)) void interrupted(void) { raise(SIGUSR1); __asm__ volatile(""); }
 static void *parked(void *p) { board[1] = 1; outer(pipes[1][0]); return 0; }
 
-static void callers(void) {
+static void callers(int flags) {
     for (int i = 0; i < 2; i++) if (pipe(pipes[i])) exit(6);
-    struct sigaction a = {.sa_handler = on_signal};
+    // Used with SA_ONSTACK: a stack for signal handlers, far away from the thread's own.
+    stack_t alone = {.ss_sp = mmap(0, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), .ss_size = 1 << 16};
+    if (sigaltstack(&alone, 0)) exit(7);
+    struct sigaction a = {.sa_handler = on_signal, .sa_flags = flags};
     sigaction(SIGUSR1, &a, 0);
     void *f[] = {innermost, middle, outer, interrupted};
     for (int i = 0; i < 4; i++) board[16 + i] = (uint64_t)f[i];
@@ -159,7 +162,8 @@ int main(int argc, char **argv) {
     if (!strcmp(mode, "spin")) { start(spin, 1); board[0] = 1; for (;;) progress(2); }
     if (!strcmp(mode, "numbers")) numbers();
     if (!strcmp(mode, "answer")) { board[16] = (uint64_t)answer; board[0] = 1; while (answer() == 1) progress(1); return 40 + answer(); }
-    if (!strcmp(mode, "callers")) callers();
+    if (!strcmp(mode, "callers")) callers(0);
+    if (!strcmp(mode, "callers-apart")) callers(SA_ONSTACK);
     if (!strcmp(mode, "leader-exits")) { start(spin, 1); board[0] = 1; while (!board[4]) usleep(100); pthread_exit(0); }
     if (!strcmp(mode, "exec")) {
         board[0] = 1;
