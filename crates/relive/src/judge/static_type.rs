@@ -82,7 +82,9 @@ pub(super) fn item_name(path: &str) -> &str {
 /// The type in the source: without the wrapper that `thread_local!` puts around it.
 fn content(type_name: &str) -> &str {
     let inner = type_name.split_once("thread_local::native::").and_then(|(_, rest)| rest.split_once("::Storage<"));
-    inner.and_then(|(_, rest)| rest.strip_suffix('>')).unwrap_or(type_name)
+    let Some(inner) = inner.and_then(|(_, rest)| rest.strip_suffix('>')) else { return type_name };
+    // Behind it a lazy one says whether it has a destructor.
+    [", ()", ", !"].iter().find_map(|kind| inner.strip_suffix(kind)).unwrap_or(inner)
 }
 
 #[cfg(test)]
@@ -95,6 +97,7 @@ mod tests {
         assert_eq!(item_name("app::PAIR::{constant}::{closure}::__RUST_STD_INTERNAL_VAL"), "app::PAIR");
         assert_eq!(item_name("app::HITS"), "app::HITS");
         assert_eq!(content("std::sys::thread_local::native::eager::Storage<Cell<u8>>"), "Cell<u8>");
+        assert_eq!(content("std::sys::thread_local::native::lazy::Storage<Cell<u8>, !>"), "Cell<u8>");
         assert_eq!(content("Cell<u8>"), "Cell<u8>");
     }
 }

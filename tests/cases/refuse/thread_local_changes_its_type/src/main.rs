@@ -1,0 +1,8 @@
+mod job;
+mod pace;
+
+fn main() {
+    while pace::tick() {
+        println!("{}", job::step());
+    }
+}
