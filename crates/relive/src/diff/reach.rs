@@ -11,12 +11,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::arch::RelocKind;
 use crate::binary::bytes::Bytes;
-use crate::binary::object::{
-    Binding, NameId, Object, Place, Reloc, Role, Section, SectionId, Symbol, SymbolId, SymbolKind,
-};
+use crate::binary::object::{Binding, NameId, Object, Place, Reloc, Role, SectionId, Symbol, SymbolId, SymbolKind};
 use crate::diff::compare::{Delta, Fate};
 use crate::diff::running::{Live, LiveFunction, Running};
-use crate::diff::threads::{NoThreadRoom, ThreadRoom};
+use crate::diff::threads::{NoThreadRoom, PlannedThreadLocal, ThreadPlan, ThreadRoom};
 
 /// Index of an object in [`Reach::objects`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,26 +59,6 @@ pub struct PlannedData {
     pub at: (PieceIndex, u64),
     /// Its size in bytes.
     pub size: u64,
-}
-
-/// Storage in every thread for a section of new thread-locals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ThreadBlock {
-    /// The section.
-    pub piece: PieceIndex,
-    /// Distance of its first byte from the thread pointer.
-    pub offset: i64,
-    /// Its size in bytes.
-    pub size: u64,
-}
-
-/// A new thread-local.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlannedThreadLocal {
-    /// Its name.
-    pub name: NameId,
-    /// Its distance from the thread pointer.
-    pub offset: i64,
 }
 
 /// What a symbol of an object in the image refers to.
@@ -164,12 +142,8 @@ pub struct Reach {
     pub data: Vec<PlannedData>,
     /// Functions from libraries that later patches bind to.
     pub library_functions: Vec<PlannedData>,
-    /// Thread-locals that later patches bind to.
-    pub thread_locals: Vec<PlannedThreadLocal>,
-    /// Storage of new thread-locals. Their pieces take no room in the image: they hold what the storage begins with.
-    pub thread_blocks: Vec<ThreadBlock>,
-    /// The reserve as it is once `thread_blocks` have their places.
-    pub thread_room: ThreadRoom,
+    /// New thread-locals.
+    pub threads: ThreadPlan,
     /// Names that come from shared objects.
     pub imports: Vec<String>,
     /// What stands in the way.
@@ -210,7 +184,7 @@ impl Reach {
                 let next = match self.referent(piece.object, reloc.symbol) {
                     Referent::Piece(piece, _) => Some(*piece),
                     Referent::Function(function) => self.functions.get(function.0).map(|function| function.piece),
-                    Referent::ThreadLocal(offset) => self.thread_block_at(*offset).map(|block| block.piece),
+                    Referent::ThreadLocal(offset) => self.threads.piece_at(*offset),
                     Referent::LiveFunction { .. }
                     | Referent::LiveData(_)
                     | Referent::Import(_)
@@ -223,11 +197,6 @@ impl Reach {
             }
         }
         found
-    }
-
-    fn thread_block_at(&self, offset: i64) -> Option<&ThreadBlock> {
-        let holds = |block: &&ThreadBlock| (offset.wrapping_sub(block.offset) as u64) < block.size.max(1);
-        self.thread_blocks.iter().find(holds)
     }
 
     /// The object of a piece.
@@ -255,7 +224,7 @@ pub fn reach(running: &Running, delta: &Delta, thread_room: ThreadRoom, librarie
         running,
         delta,
         libraries,
-        reach: Reach { thread_room, ..Reach::default() },
+        reach: Reach { threads: ThreadPlan { room: thread_room, ..ThreadPlan::default() }, ..Reach::default() },
         editable: Vec::new(),
         index_of: FxHashMap::default(),
         defined_new: FxHashMap::default(),
@@ -509,20 +478,12 @@ impl Walk<'_> {
         name: &str,
     ) -> Referent {
         let piece = self.include(at, section);
-        let known = self.reach.thread_blocks.iter().find(|block| block.piece == piece).map(|block| block.offset);
-        let start = match known {
-            Some(start) => start,
-            None => {
-                let Section { size, align, .. } = *object.section(section);
-                match self.reach.thread_room.take(size, align) {
-                    Ok(offset) => self.reach.thread_blocks.push(ThreadBlock { piece, offset, size }),
-                    Err(why) => return self.problem(Problem::NewThreadLocal { name: name.to_owned(), why }),
-                }
-                self.reach.thread_blocks.last().map_or(0, |block| block.offset)
-            }
+        let start = match self.reach.threads.place(piece, object.section(section)) {
+            Ok(start) => start,
+            Err(why) => return self.problem(Problem::NewThreadLocal { name: name.to_owned(), why }),
         };
         let offset = start.wrapping_add(offset as i64);
-        self.reach.thread_locals.push(PlannedThreadLocal { name: id, offset });
+        self.reach.threads.thread_locals.push(PlannedThreadLocal { name: id, offset });
         Referent::ThreadLocal(offset)
     }
 

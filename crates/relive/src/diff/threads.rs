@@ -1,9 +1,12 @@
-//! Room for new thread-locals in the reserve that every thread has.
+//! New thread-locals, and room for them in the reserve that every thread has.
 //!
 //! Takes where the reserve is and how much of it is in use; gives places, one behind the other, or why there is none. It
 //! only counts: nothing is taken in the process until a switch is done, and then for good.
 
 use relive_wire::reserve::{RESERVE_ALIGN, RESERVE_MARK, RESERVE_SIZE};
+
+use crate::binary::object::{NameId, Section};
+use crate::diff::reach::PieceIndex;
 
 /// The reserve of a program, as far as it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +69,59 @@ impl ThreadRoom {
         let full = NoThreadRoom::Full { size, used: self.used - RESERVE_MARK.len() as u64 };
         self.used = end.ok_or(full)?;
         Ok(start + at as i64)
+    }
+}
+
+/// Storage in every thread for a section of new thread-locals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadBlock {
+    /// The section. It takes no room in the image: it holds what the storage begins with.
+    pub piece: PieceIndex,
+    /// Distance of its first byte from the thread pointer.
+    pub offset: i64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A new thread-local.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedThreadLocal {
+    /// Its name.
+    pub name: NameId,
+    /// Its distance from the thread pointer.
+    pub offset: i64,
+}
+
+/// The new thread-locals of one change.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadPlan {
+    /// Those that later patches bind to.
+    pub thread_locals: Vec<PlannedThreadLocal>,
+    /// Their storage.
+    pub blocks: Vec<ThreadBlock>,
+    /// The reserve as it is once they have it.
+    pub room: ThreadRoom,
+}
+
+impl ThreadPlan {
+    /// The distance of `piece` from the thread pointer, which is `section`; the first time it is given its place.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub fn place(&mut self, piece: PieceIndex, section: &Section) -> Result<i64, NoThreadRoom> {
+        if let Some(known) = self.blocks.iter().find(|block| block.piece == piece) {
+            return Ok(known.offset);
+        }
+        let offset = self.room.take(section.size, section.align)?;
+        self.blocks.push(ThreadBlock { piece, offset, size: section.size });
+        Ok(offset)
+    }
+
+    /// The piece that has the byte at `offset` from the thread pointer.
+    #[must_use]
+    pub fn piece_at(&self, offset: i64) -> Option<PieceIndex> {
+        let holds = |block: &&ThreadBlock| (offset.wrapping_sub(block.offset) as u64) < block.size.max(1);
+        self.blocks.iter().find(holds).map(|block| block.piece)
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) fn write(reach: &Reach, map: &Map, contents: Contents) -> Result<Imag
         functions: map.functions.clone(),
         data: map.data_items.clone(),
         library_functions: map.library_functions.clone(),
-        thread_locals: reach.thread_locals.clone(),
+        thread_locals: reach.threads.thread_locals.clone(),
         first_values: contents.first_values,
     })
 }

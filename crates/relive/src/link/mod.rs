@@ -15,8 +15,9 @@ use relive_wire::LiveAddr;
 
 use crate::arch::EntryPlan;
 use crate::binary::object::NameId;
-use crate::diff::reach::{PlannedThreadLocal, Reach};
+use crate::diff::reach::Reach;
 use crate::diff::running::Body;
+use crate::diff::threads::PlannedThreadLocal;
 
 pub use layout::{Layout, Placement};
 

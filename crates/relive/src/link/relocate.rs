@@ -64,8 +64,8 @@ pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> 
 
 /// What new thread-locals begin with, their storage block by block.
 fn first_values(reach: &Reach, map: &Map) -> Result<Vec<FirstValue>, LinkError> {
-    let mut out = Vec::with_capacity(reach.thread_blocks.len());
-    for block in &reach.thread_blocks {
+    let mut out = Vec::with_capacity(reach.threads.blocks.len());
+    for block in &reach.threads.blocks {
         let piece = reach.pieces.get(block.piece.0).ok_or_else(|| LinkError("a block without piece".into()))?;
         let object = object(reach, piece.object)?;
         let source = object.bytes(piece.section);

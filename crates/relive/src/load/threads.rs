@@ -99,3 +99,63 @@ impl ThreadReserve {
         self.room.start().map_or(0, |start| offset.wrapping_sub(start) as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use relive_wire::agent::Threads;
+
+    use super::*;
+
+    #[repr(align(128))]
+    struct Reserve([u8; RESERVE_SIZE]);
+
+    /// A greeting of our own process, in which `template` and `own` are.
+    fn hello(template: &Reserve, own: &Reserve) -> Hello {
+        let [template, own] = [template, own].map(|place| LiveAddr(place.0.as_ptr() as u64));
+        let threads = Threads { offset: -0x4000, own, template, maker: LiveAddr(0x1000), maker_size: 16 };
+        let (version, pid, tid) = (0, std::process::id(), 0);
+        Hello { version, pid, tid, exe_start: LiveAddr(0), control: LiveAddr(0), threads }
+    }
+
+    fn check(hello: &Hello) -> ThreadReserve {
+        ThreadReserve::check(hello, &Memory::open(hello.pid).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_reserve_without_its_mark_or_in_use_has_no_room() {
+        let (fresh, mut other) = (Reserve(reserve_template()), Reserve(reserve_template()));
+        let good = hello(&fresh, &other);
+        assert_eq!(check(&good).room(), ThreadRoom::at(-0x4000));
+        let with = |change: fn(&mut Threads)| {
+            let mut hello = good;
+            change(&mut hello.threads);
+            check(&hello).room()
+        };
+        let none = ThreadRoom::default();
+        assert_eq!(with(|threads| threads.offset = 0x4000), none);
+        assert_eq!(with(|threads| threads.own = threads.own.plus(8)), none);
+        assert_eq!(with(|threads| threads.template = LiveAddr(0x80)), none);
+        assert_eq!(with(|threads| threads.maker_size = 0), none);
+        other.0[RESERVE_SIZE - 1] = 1;
+        assert_eq!(check(&hello(&fresh, &other)).room(), none);
+        assert_eq!(check(&hello(&other, &fresh)).room(), none);
+    }
+
+    #[test]
+    fn what_a_lost_switch_may_have_written_is_remembered() {
+        let (template, own) = (Reserve(reserve_template()), Reserve(reserve_template()));
+        let mut reserve = check(&hello(&template, &own));
+        let mut room = reserve.room();
+        let first = room.take(8, 8).unwrap();
+        assert!(!reserve.was_written(first));
+        reserve.writing(&room);
+        // The switch did not come about: the same place is given away again, and is not known to be zero.
+        let mut room = reserve.room();
+        assert_eq!(room.take(8, 8).unwrap(), first);
+        let second = room.take(8, 8).unwrap();
+        assert!(reserve.was_written(first) && !reserve.was_written(second));
+        reserve.taken(room);
+        assert!(reserve.room().take(8, 8).unwrap() > second);
+        assert_eq!(reserve.in_template(first).0 - template.0.as_ptr() as u64, first.abs_diff(-0x4000));
+    }
+}

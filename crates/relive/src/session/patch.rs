@@ -175,7 +175,7 @@ impl Patcher {
             return Ok(());
         }
         let loaded = self.link_and_load(&reach, &entries, report)?;
-        let committed = self.switch(&loaded, reach.thread_room, &moved, inbox, &mut later, tell)?;
+        let committed = self.switch(&loaded, reach.threads.room, &moved, inbox, &mut later, tell)?;
         report.timings.pause = ms(committed.pause);
         let agent = self.program.agent.hello().tid;
         report.pending = pending(&mut self.unwinder, &committed.threads, &loaded.image.functions, agent);
