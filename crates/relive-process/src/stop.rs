@@ -104,6 +104,20 @@ pub struct CapturedThread {
     pub stack: Vec<u8>,
 }
 
+impl CapturedThread {
+    /// The words of the copy, in ascending order.
+    pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()))
+    }
+
+    /// Whether there may be more of the stack than was copied.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        let copied = self.stack.len() as u64;
+        copied >= STACK_MAX || copied == STACK_UNKNOWN
+    }
+}
+
 /// A process all of whose threads are stopped.
 #[derive(Debug)]
 pub struct Stopped {

@@ -8,9 +8,11 @@ mod facts;
 mod inbox;
 mod known;
 mod lines;
+mod liveness;
 mod patch;
 mod pending;
 mod program;
+mod sources;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

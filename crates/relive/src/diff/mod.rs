@@ -8,7 +8,9 @@ pub mod pair;
 pub mod print;
 pub mod reach;
 pub mod running;
+pub mod users;
 
 pub use compare::{Delta, Fate, LocationMove, StaticChange, compare};
 pub use reach::{Libraries, Problem, Reach, reach};
 pub use running::{Live, LiveFunction, NewObject, ObjectKey, Running};
+pub use users::users;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Liveness;
 use crate::binary::types::{Level, ObjectTypes};
 
 /// All that is judged.
@@ -69,6 +70,8 @@ pub struct DeltaFacts {
     pub no_room: Option<String>,
     /// A fixed table of the agent is full: which, in a clause.
     pub tables_full: Option<String>,
+    /// What is known about the values of the types that look different; gathered only if there are any.
+    pub liveness: Option<Liveness>,
 }
 
 /// Something in the source.

@@ -9,8 +9,11 @@ mod dependency_changed;
 mod entry_altered;
 mod entry_no_room;
 mod facts;
+mod field_renamed;
 mod foreign_copy;
 mod gathered_section;
+mod layout_proved;
+mod liveness;
 mod matching;
 mod nameless_storage;
 mod new_thread_local;
@@ -36,8 +39,10 @@ pub use facts::{
     AmbiguousSymbol, ChangedStatic, DeltaFacts, Facts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, TypeSet,
     UndefinedSymbol, UnknownRelocation, VtableChange,
 };
+pub use liveness::{Liveness, QuietFunction};
 use rule::{Applied, Check};
 pub use rule::{Reason, Rule, page};
+pub use type_layout::{LayoutChanges, held_up, layout_changes};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +78,8 @@ const RULES: &[Applied] = &[
     Applied { rule: &no_room::RULE, check: Check::Late(no_room::check) },
     Applied { rule: &tables_full::RULE, check: Check::Late(tables_full::check) },
     Applied { rule: &static_value_kept::RULE, check: Check::Note(static_value_kept::check) },
+    Applied { rule: &field_renamed::RULE, check: Check::Note(field_renamed::check) },
+    Applied { rule: &layout_proved::RULE, check: Check::Note(layout_proved::check) },
 ];
 
 /// Applies every rule.
@@ -82,7 +89,7 @@ pub fn judge(facts: &Facts) -> Verdict {
         match check {
             Check::Early(check) => check(facts, &mut reasons),
             Check::Late(check) => check(&facts.delta, &mut reasons),
-            Check::Note(check) => check(&facts.delta, &mut notes),
+            Check::Note(check) => check(facts, &mut notes),
         }
     }
     if reasons.is_empty() { Verdict::Accepted(notes) } else { Verdict::Refused(reasons) }

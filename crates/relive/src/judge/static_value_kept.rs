@@ -1,6 +1,6 @@
 //! Note `static-value-kept`: a static has another initial value, and keeps the one it has.
 
-use super::DeltaFacts;
+use super::Facts;
 use super::rule::{Reason, Rule};
 
 /// The rule in words.
@@ -15,8 +15,8 @@ pub(super) const RULE: Rule = Rule {
     fix: "Nothing, or restart to start from the new value. A `const` can be edited at any time.",
 };
 
-pub(super) fn check(delta: &DeltaFacts, notes: &mut Vec<Reason>) {
-    for changed in &delta.changed_statics {
+pub(super) fn check(facts: &Facts, notes: &mut Vec<Reason>) {
+    for changed in &facts.delta.changed_statics {
         if changed.initialiser_changed && changed.old_size == changed.new_size {
             let name = &changed.item.name;
             let message = format!("`{name}` keeps the value it has; its new initial value counts from the next start");

@@ -27,6 +27,44 @@ pub(super) fn difference(old: &Description, new: &Description) -> String {
     if details.is_empty() { size } else { format!("{size}: {}", details.join(", ")) }
 }
 
+/// The old and new names of fields that are only called otherwise; `None` if anything else is different, or if nothing
+/// tells which of several is which.
+pub(super) fn renamed(old: &Description, new: &Description) -> Option<Vec<(String, String)>> {
+    let head = |of: &Description| (of.size, of.align, of.tag.clone());
+    if head(old) != head(new) || old.variants.len() != new.variants.len() {
+        return None;
+    }
+    let mut found = renamed_fields(&old.fields, &new.fields)?;
+    for (was, is) in old.variants.iter().zip(&new.variants) {
+        if (&was.name, was.discriminant) != (&is.name, is.discriminant) {
+            return None;
+        }
+        found.extend(renamed_fields(&was.fields, &is.fields)?);
+    }
+    Some(found)
+}
+
+fn renamed_fields(old: &[Field], new: &[Field]) -> Option<Vec<(String, String)>> {
+    let gone: Vec<&Field> = old.iter().filter(|field| !new.iter().any(|other| other.name == field.name)).collect();
+    let come: Vec<&Field> = new.iter().filter(|field| !old.iter().any(|other| other.name == field.name)).collect();
+    let stays = |field: &Field| new.contains(field) || gone.contains(&field);
+    if old.len() != new.len() || !old.iter().all(stays) {
+        return None;
+    }
+    let mut pairs = Vec::new();
+    for (index, was) in gone.iter().enumerate() {
+        let place = |field: &Field| (field.type_name.clone(), field.offset, field.size);
+        let of_type = |field: &&&Field| field.type_name == was.type_name;
+        if gone.iter().skip(index + 1).any(|other| of_type(&other)) {
+            return None;
+        }
+        let mut same = come.iter().filter(of_type);
+        let is = same.next().filter(|is| place(is) == place(was))?;
+        pairs.push((was.name.clone(), is.name.clone()));
+    }
+    Some(pairs)
+}
+
 fn bytes(count: u64) -> String {
     if count == 1 { "1 byte".to_string() } else { format!("{count} bytes") }
 }

@@ -14,8 +14,8 @@ use crate::Error;
 use crate::binary::names;
 use crate::change::{self, Change};
 use crate::compile::{self, Baseline, Build, ObjectFile, Rebuilt};
-use crate::diff::{self, Delta, NewObject, ObjectKey, Reach, Running};
-use crate::judge::{self, DeltaFacts, Facts, TypeSet, Verdict};
+use crate::diff::{self, Delta, Live, NewObject, ObjectKey, Reach, Running};
+use crate::judge::{self, DeltaFacts, Facts, Liveness, TypeSet, Verdict};
 use crate::link::{self, Layout, Placement};
 use crate::load::{self, Entries, Loaded};
 use crate::session::adopt::adopt;
@@ -23,9 +23,11 @@ use crate::session::facts::{self, TypeCache};
 use crate::session::inbox::Inbox;
 use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
 use crate::session::lines;
-use crate::session::pending::pending;
+use crate::session::liveness::{self, Retired};
+use crate::session::pending::{may_be_on, pending, stacks};
 use crate::session::program::Program;
-use crate::swap::{self, Committed, Moved};
+use crate::session::sources::Sources;
+use crate::swap::{self, Attempt, Committed, Moved};
 use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
 
 /// How long a switch is tried before the user is told who is in the way.
@@ -36,6 +38,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(2);
 const TRY_AGAIN_MOST: Duration = Duration::from_millis(1000);
 /// How long a switch is tried at all. A debugger may stay attached for as long as it likes.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
+/// How long a switch waits for functions that must not be on a stack. A loop that handles the type never leaves them.
+const QUIET_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a change ends early.
 enum End {
@@ -49,6 +53,12 @@ enum End {
 impl From<Error> for End {
     fn from(error: Error) -> End {
         End::Failed(error)
+    }
+}
+
+impl End {
+    fn held_up(proof: &Liveness, thread: &str, function: &str) -> End {
+        End::Refused(vec![told(judge::held_up(proof, thread, function))])
     }
 }
 
@@ -78,7 +88,13 @@ pub(super) struct Patcher {
     newest: FxHashMap<usize, Vec<ObjectFile>>,
     /// The files that the running objects were read from.
     files: FxHashMap<(usize, String), ObjectFile>,
+    /// Old code that may still run and is no part of the current build.
+    retired: Vec<Retired>,
+    sources: Sources,
 }
+
+/// An accepted change: what to tell about it, and the proof that it rests on, if there is one.
+type Accepted = (Vec<Reason>, Option<Liveness>);
 
 impl Patcher {
     pub(super) fn new(baseline: &Baseline, program: Program) -> Patcher {
@@ -86,7 +102,11 @@ impl Patcher {
         for (unit, what) in baseline.units.iter().enumerate() {
             files.extend(what.objects.iter().map(|file| ((unit, file.cgu.clone()), file.clone())));
         }
+        let mut sources = Sources::default();
+        sources.note(source_files(baseline));
         Patcher {
+            retired: Vec::new(),
+            sources,
             running: known::running(baseline, program.exe_start),
             libraries: KnownLibraries::start(baseline, program.memory.clone()),
             types: TypeCache::default(),
@@ -137,6 +157,11 @@ impl Patcher {
         let before = baseline.inputs();
         let build = compile_change(change, baseline, &mut || saved_again(inbox, &before), tell, report)?;
         let inputs = baseline.inputs();
+        // A later save is a change of its own: what was compiled is on disk until then.
+        self.sources.note(
+            if change.manifests.is_empty() { change.files.clone() } else { source_files(baseline).collect() }
+                .into_iter(),
+        );
         let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
         let clock = Instant::now();
         let changed_dependencies = build.uncaptured.clone();
@@ -159,9 +184,10 @@ impl Patcher {
         let entries = load::examine(running, &reach, &self.program.memory)?;
         let moved = lines::moved(running, &delta.moves, &self.program.memory)?;
         report.timings.diff = ms(clock.elapsed());
+        let mut proof = None;
         if brings_something(&delta, &reach) {
             let judged = timed(&mut report.timings.judge, || self.judge(baseline, &delta, &reach, &entries));
-            report.reasons = judged?;
+            (report.reasons, proof) = judged?;
         }
         if later(inbox) {
             return Err(End::Superseded);
@@ -175,10 +201,14 @@ impl Patcher {
             return Ok(());
         }
         let loaded = self.link_and_load(&reach, &entries, report)?;
-        let committed = self.switch(&loaded, &moved, inbox, &mut later, tell)?;
+        let committed = self.switch(&loaded, &moved, proof.as_ref(), inbox, &mut later, tell)?;
         report.timings.pause = ms(committed.pause);
         let agent = self.program.agent.hello().tid;
-        report.pending = pending(&mut self.unwinder, &committed.threads, &loaded.image.functions, agent);
+        let stacks = stacks(&mut self.unwinder, &committed.threads, agent);
+        report.pending = pending(&stacks, &loaded.image.functions);
+        self.retired.retain(|retired| retired.can_be_entered || may_be_on(&stacks, &retired.bodies));
+        let replaced = replaced(self.running.get()?, &delta);
+        self.retired.extend(replaced.into_iter().filter(|old| may_be_on(&stacks, &old.bodies)));
         self.commit_objects(delta, Some(&loaded.image))?;
         Ok(())
     }
@@ -216,7 +246,9 @@ impl Patcher {
 
     /// What runs is the newest build now.
     fn commit_objects(&mut self, delta: Delta, image: Option<&link::Image>) -> Result<(), Error> {
-        adopt(self.running.get()?, delta, image);
+        let running = self.running.get()?;
+        self.retired.extend(liveness::left_behind(running, &delta));
+        adopt(running, delta, image);
         for (unit, objects) in self.newest.drain() {
             self.files.retain(|(of, _), _| *of != unit);
             self.files.extend(objects.into_iter().map(|file| ((unit, file.cgu.clone()), file)));
@@ -233,13 +265,7 @@ impl Patcher {
         live.iter().try_for_each(|(unit, objects)| baseline.release_objects(*unit, objects))
     }
 
-    fn judge(
-        &mut self,
-        baseline: &Baseline,
-        delta: &Delta,
-        reach: &Reach,
-        entries: &Entries,
-    ) -> Result<Vec<Reason>, End> {
+    fn judge(&mut self, baseline: &Baseline, delta: &Delta, reach: &Reach, entries: &Entries) -> Result<Accepted, End> {
         let running = self.running.get()?;
         let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).collect();
         self.types.read_ahead(old.iter().copied().chain(&delta.objects));
@@ -247,13 +273,17 @@ impl Patcher {
         let new: Vec<_> = delta.objects.iter().map(|object| self.types.of(object)).collect();
         let mut delta_facts = facts::delta_facts(baseline, running, delta, reach, entries, &mut self.types);
         delta_facts.wrong_binary = self.program.mismatch()?;
-        let facts = Facts {
+        let mut facts = Facts {
             old: TypeSet { objects: old.iter().filter_map(|known| known.types.as_ref()).collect() },
             new: TypeSet { objects: new.iter().filter_map(|known| known.types.as_ref()).collect() },
             delta: delta_facts,
         };
+        if let Some(changes) = judge::layout_changes(&facts) {
+            let program = liveness::Program { baseline, running, delta, retired: &self.retired };
+            facts.delta.liveness = Some(liveness::gather(&program, &mut self.sources, &changes));
+        }
         match judge::judge(&facts) {
-            Verdict::Accepted(notes) => Ok(notes.into_iter().map(told).collect()),
+            Verdict::Accepted(notes) => Ok((notes.into_iter().map(told).collect(), facts.delta.liveness)),
             Verdict::Refused(reasons) => Err(End::Refused(reasons.into_iter().map(told).collect())),
         }
     }
@@ -305,6 +335,7 @@ impl Patcher {
         &mut self,
         loaded: &Loaded,
         moved: &[Moved],
+        proof: Option<&Liveness>,
         inbox: &mut Inbox,
         later: &mut dyn FnMut(&mut Inbox) -> bool,
         tell: &mut dyn FnMut(&Event),
@@ -314,15 +345,23 @@ impl Patcher {
         self.unwinder.refresh(&map).map_err(Error::from)?;
         let mut told = false;
         let mut pause = TRY_AGAIN;
+        let agent = self.program.agent.hello().tid;
         loop {
             if later(inbox) {
                 return Err(End::Superseded);
             }
             let program = &mut self.program;
-            let why = match swap::commit(&program.memory, &map, &mut program.tables, loaded, moved) {
-                Ok(committed) => return Ok(committed),
-                Err(Error::Busy(why)) => why,
-                Err(error) => return Err(End::Failed(error)),
+            let mut quiet =
+                proof.map(|proof| swap::Quiet { functions: &proof.quiet, unwinder: &mut self.unwinder, agent });
+            let attempt = swap::commit(&program.memory, &map, &mut program.tables, loaded, moved, quiet.as_mut());
+            let why = match (attempt, proof) {
+                (Ok(Attempt::Done(committed)), _) => return Ok(committed),
+                (Ok(Attempt::Held { thread, function }), Some(proof)) if began.elapsed() > QUIET_WITHIN => {
+                    return Err(End::held_up(proof, &thread, &function));
+                }
+                (Ok(Attempt::Held { thread, function }), _) => format!("thread {thread} is inside `{function}`"),
+                (Err(Error::Busy(why)), _) => why,
+                (Err(error), _) => return Err(End::Failed(error)),
             };
             let debugger = why.contains("a debugger (pid");
             if !told && began.elapsed() > TELL_AFTER {
@@ -336,6 +375,27 @@ impl Patcher {
             pause = (pause * 2).min(TRY_AGAIN_MOST);
         }
     }
+}
+
+/// The sources of the units.
+fn source_files(baseline: &Baseline) -> impl Iterator<Item = std::path::PathBuf> {
+    baseline.inputs().units.into_iter().flatten()
+}
+
+/// The old code of the functions that `delta` changes.
+fn replaced(running: &Running, delta: &Delta) -> Vec<Retired> {
+    let mut found = Vec::new();
+    for changed in &delta.changed {
+        let Ok(Some(Live::Function(live))) = running.resolve(changed.old, &changed.old_text) else { continue };
+        let old = running.definitions(changed.old).first();
+        if let Some(definition) = old
+            && let Some(object) = running.object(definition.object)
+        {
+            let (object, bodies) = (object.clone(), live.bodies);
+            found.push(Retired { object, function: definition.symbol, bodies, can_be_entered: false });
+        }
+    }
+    found
 }
 
 /// Whether there is anything to judge: where no code and no variable is new, what runs goes on as it was.

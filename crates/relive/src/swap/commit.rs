@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use relive_process::maps::MemoryMap;
 use relive_process::memory::Memory;
 use relive_process::stop::{self, CapturedThread, StopOptions, Stopped};
+use relive_process::unwind::{End, Unwinder};
 use relive_wire::LiveAddr;
 
 use crate::Error;
 use crate::arch::x86_64::{self, ENTRY_JUMP_LEN};
+use crate::judge::QuietFunction;
 use crate::link::{Image, LinkedFunction};
 use crate::load::Loaded;
 use crate::swap::{Tables, Write};
@@ -45,6 +47,30 @@ pub struct Committed {
     pub threads: Vec<CapturedThread>,
 }
 
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The new generation runs.
+    Done(Committed),
+    /// A thread is inside a function that must not be on any stack; the process runs what it ran before.
+    Held {
+        /// The thread, such as `` `worker` (812) ``.
+        thread: String,
+        /// The function's readable name.
+        function: String,
+    },
+}
+
+/// Functions that no thread may be inside at the switch, and what is needed to see that.
+pub struct Quiet<'a> {
+    /// The functions.
+    pub functions: &'a [QuietFunction],
+    /// Knows the program's tables.
+    pub unwinder: &'a mut Unwinder,
+    /// The agent's thread, which never runs the program's code.
+    pub agent: u32,
+}
+
 /// Switches to `loaded`.
 ///
 /// # Errors
@@ -56,18 +82,57 @@ pub fn commit(
     tables: &mut Tables,
     loaded: &Loaded,
     moved: &[Moved],
-) -> Result<Committed, Error> {
+    quiet: Option<&mut Quiet<'_>>,
+) -> Result<Attempt, Error> {
     let image = &loaded.image;
     let entries = entry_writes(image)?;
     let before = Instant::now();
     let stopped = stop::stop(memory, &StopOptions::default())?;
     let threads = stopped.capture_stacks(map)?;
     check(image, &threads, tables)?;
+    if let Some((captured, function)) = quiet.and_then(|quiet| quiet.held_by(&threads)) {
+        let thread = format!("`{}` ({})", captured.thread.name(), captured.thread.tid);
+        return Ok(Attempt::Held { thread, function });
+    }
     prepare_tables(&stopped, image, tables)?;
     switch(&stopped, &entries, tables, image, moved)?;
     // The switch is done; a process that ended just now is noticed by its end.
     let _ = stopped.resume();
-    Ok(Committed { pause: before.elapsed(), threads })
+    Ok(Attempt::Done(Committed { pause: before.elapsed(), threads }))
+}
+
+impl Quiet<'_> {
+    /// A thread that is inside one of the functions, or may be, and the function.
+    fn held_by<'a>(&mut self, threads: &'a [CapturedThread]) -> Option<(&'a CapturedThread, String)> {
+        let mut bodies: Vec<(LiveAddr, LiveAddr, &str)> = Vec::new();
+        for function in self.functions {
+            bodies.extend(function.bodies.iter().map(|(start, end)| (*start, *end, function.name.as_str())));
+        }
+        bodies.sort_unstable();
+        // A call at the very end of a function returns to the first byte behind it. Bodies do not overlap.
+        let inside = |addr: LiveAddr| {
+            let at = bodies.partition_point(|(start, ..)| *start <= addr);
+            let (_, end, name) = at.checked_sub(1).and_then(|at| bodies.get(at))?;
+            (addr <= *end).then(|| (*name).to_owned())
+        };
+        for captured in threads.iter().filter(|captured| captured.thread.tid != self.agent) {
+            let frames = self.unwinder.frames(captured);
+            if let Some(function) = frames.addresses.iter().find_map(|addr| inside(*addr)) {
+                return Some((captured, function));
+            }
+            if frames.end == End::Outermost {
+                continue;
+            }
+            // Whatever may be a return address counts, and what was not captured may hold one.
+            if captured.is_cut_off() {
+                return Some((captured, "a stack too deep to look through".to_owned()));
+            }
+            if let Some(function) = captured.words().find_map(|word| inside(LiveAddr(word))) {
+                return Some((captured, function));
+            }
+        }
+        None
+    }
 }
 
 fn entry_writes(image: &Image) -> Result<Vec<Write>, Error> {
@@ -102,17 +167,13 @@ fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(
                 let inside = |addr: u64| start.0 <= addr && addr < end.0;
                 // A word that is the first byte's address is a pointer to the function, not a place to come back to.
                 let returns = |word: u64| word != entry.at.0 && inside(word);
-                if inside(captured.thread.regs.rip.0) || words(&captured.stack).any(returns) {
+                if inside(captured.thread.regs.rip.0) || captured.words().any(returns) {
                     return Err(in_the_way(captured, &function.text));
                 }
             }
         }
     }
     Ok(())
-}
-
-fn words(stack: &[u8]) -> impl Iterator<Item = u64> + '_ {
-    stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()))
 }
 
 fn in_the_way(captured: &CapturedThread, function: &str) -> Error {

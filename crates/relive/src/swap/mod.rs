@@ -9,6 +9,6 @@ mod commit;
 mod tables;
 mod writes;
 
-pub use commit::{Committed, Moved, commit};
+pub use commit::{Attempt, Committed, Moved, Quiet, commit};
 pub use tables::Tables;
 pub use writes::Write;
