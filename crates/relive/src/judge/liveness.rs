@@ -64,7 +64,9 @@ impl Liveness {
     /// What stands against it, as clauses; empty if nothing does.
     pub(super) fn obstacles(&self) -> Vec<String> {
         let mut found: Vec<String> = self.unknown.iter().map(|what| format!("nothing is known about {what}")).collect();
-        found.extend(self.holders.iter().map(held));
+        let mut holders: Vec<&Holder> = self.holders.iter().collect();
+        holders.sort_by_key(|holder| (rank(holder), holder.name.len()));
+        found.extend(holders.into_iter().map(held));
         found.extend(self.tabled.iter().map(|name| format!("`{name}` takes one and is called through a table")));
         found.extend(
             self.kept.iter().map(|name| format!("the old `{name}` handles it and stays for those who hold it")),
@@ -80,6 +82,20 @@ impl Liveness {
         obstacles.truncate(NAMED);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
         format!("{}{more}", obstacles.join("; "))
+    }
+}
+
+/// Which holders a reader knows best: statics, then owners by their public names, then the parts that these are made of.
+fn rank(holder: &Holder) -> u32 {
+    let plain = wording::plain(&holder.name);
+    let known =
+        ["Vec<", "Box<", "Rc<", "Arc<", "HashMap<", "BTreeMap<", "VecDeque<", "HashSet<", "BTreeSet<", "Mutex<"];
+    match holder.kind {
+        HolderKind::Static | HolderKind::ThreadLocal => 0,
+        _ if known.iter().any(|start| plain.starts_with(start)) => 1,
+        HolderKind::Union | HolderKind::Coroutine => 2,
+        _ if holder.name.contains(['{', '#']) || plain.starts_with("RawVec") => 4,
+        HolderKind::Container | HolderKind::ForeignFunction => 3,
     }
 }
 
@@ -138,6 +154,20 @@ mod tests {
         assert_eq!(of(Liveness { opaque, ..Liveness::default() }), "`send` has `unsafe` in it");
         let unknown = of(Liveness { unknown: text("codegen unit `x`"), ..Liveness::default() });
         assert_eq!(unknown, "nothing is known about codegen unit `x`");
+    }
+
+    #[test]
+    fn what_a_reader_knows_is_named_first() {
+        let holders = [
+            holder(HolderKind::Container, "alloc::raw_vec::RawVec<app::Item>"),
+            holder(HolderKind::Container, "alloc::vec::Vec<app::Item>"),
+            holder(HolderKind::Static, "app::LIST"),
+        ];
+        let words = Liveness { holders: holders.into(), ..Liveness::default() }.in_words();
+        assert_eq!(
+            words,
+            "the static `app::LIST` may hold one; a `Vec<app::Item>` may hold one; a `RawVec<app::Item>` may hold one"
+        );
     }
 
     #[test]

@@ -40,7 +40,10 @@ pub fn layout_changes(facts: &Facts) -> Option<LayoutChanges> {
     let changes = matching::changed(&facts.old, &facts.new);
     let counts = |change: &&Change| vtable_shape::object_of(change).is_none() && renames(change).is_none();
     let mut found = LayoutChanges::default();
-    for change in changes.iter().filter(counts) {
+    // What the user has edited comes first, and names before tuples.
+    let mut counted: Vec<&Change> = changes.iter().filter(counts).collect();
+    counted.sort_by_key(|change| (!change.is_cause, !change.path.starts_with(char::is_alphanumeric)));
+    for change in counted {
         found.keys.extend([change.old.def.key, change.new.def.key]);
         found.paths.push(change.path.clone());
     }

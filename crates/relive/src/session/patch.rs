@@ -138,6 +138,11 @@ impl Patcher {
             Some(End::CompileError(reasons)) => (Outcome::CompileError, reasons),
             Some(End::Failed(error)) => (Outcome::Failed, vec![failure(&error)]),
         };
+        if report.outcome != Outcome::Applied {
+            for list in [&mut report.changed, &mut report.added, &mut report.kept_old] {
+                list.clear();
+            }
+        }
         if let Err(error) = self.release(baseline) {
             tell(&Event::Note(error.to_string()));
         }
@@ -199,6 +204,9 @@ impl Patcher {
             }
             self.commit_objects(delta, None)?;
             return Ok(());
+        }
+        if let Some(proof) = proof.as_ref().filter(|proof| !proof.quiet.is_empty()) {
+            self.await_quiet(proof, inbox, &mut later)?;
         }
         let loaded = self.link_and_load(&reach, &entries, report)?;
         let committed = self.switch(&loaded, &moved, proof.as_ref(), inbox, &mut later, tell)?;
@@ -329,6 +337,37 @@ impl Patcher {
             load::load(image, &reserved, &program.folder, &mut program.agent, &program.memory, &|| child.is_alive())?;
         report.timings.load = ms(clock.elapsed());
         Ok(loaded)
+    }
+
+    /// Waits until no thread is inside a function that may hold a value of a changed type, before anything is loaded: a
+    /// refusal leaves no trace. The switch looks again.
+    fn await_quiet(
+        &mut self,
+        proof: &Liveness,
+        inbox: &mut Inbox,
+        later: &mut dyn FnMut(&mut Inbox) -> bool,
+    ) -> Result<(), End> {
+        let began = Instant::now();
+        let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
+        self.unwinder.refresh(&map).map_err(Error::from)?;
+        let agent = self.program.agent.hello().tid;
+        let mut pause = TRY_AGAIN;
+        loop {
+            if later(inbox) {
+                return Err(End::Superseded);
+            }
+            let mut quiet = swap::Quiet { functions: &proof.quiet, unwinder: &mut self.unwinder, agent };
+            match swap::held_now(&self.program.memory, &map, &mut quiet) {
+                Ok(None) | Err(Error::Busy(_)) => return Ok(()),
+                Ok(Some((thread, function))) if began.elapsed() > QUIET_WITHIN => {
+                    return Err(End::held_up(proof, &thread, &function));
+                }
+                Ok(Some(_)) => {}
+                Err(error) => return Err(End::Failed(error)),
+            }
+            inbox.wait(pause);
+            pause = (pause * 2).min(TRY_AGAIN_MOST);
+        }
     }
 
     fn switch(

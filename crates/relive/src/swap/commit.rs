@@ -90,8 +90,7 @@ pub fn commit(
     let stopped = stop::stop(memory, &StopOptions::default())?;
     let threads = stopped.capture_stacks(map)?;
     check(image, &threads, tables)?;
-    if let Some((captured, function)) = quiet.and_then(|quiet| quiet.held_by(&threads)) {
-        let thread = format!("`{}` ({})", captured.thread.name(), captured.thread.tid);
+    if let Some((thread, function)) = quiet.and_then(|quiet| quiet.held_by(&threads)) {
         return Ok(Attempt::Held { thread, function });
     }
     prepare_tables(&stopped, image, tables)?;
@@ -101,9 +100,25 @@ pub fn commit(
     Ok(Attempt::Done(Committed { pause: before.elapsed(), threads }))
 }
 
+/// Who is inside one of the functions right now: the thread and the function. Nothing is written.
+///
+/// # Errors
+/// As [`commit`].
+pub fn held_now(memory: &Memory, map: &MemoryMap, quiet: &mut Quiet<'_>) -> Result<Option<(String, String)>, Error> {
+    let stopped = stop::stop(memory, &StopOptions::default())?;
+    let threads = stopped.capture_stacks(map)?;
+    let _ = stopped.resume();
+    Ok(quiet.held_by(&threads))
+}
+
 impl Quiet<'_> {
     /// A thread that is inside one of the functions, or may be, and the function.
-    fn held_by<'a>(&mut self, threads: &'a [CapturedThread]) -> Option<(&'a CapturedThread, String)> {
+    fn held_by(&mut self, threads: &[CapturedThread]) -> Option<(String, String)> {
+        let (captured, function) = self.inside(threads)?;
+        Some((format!("`{}` ({})", captured.thread.name(), captured.thread.tid), function))
+    }
+
+    fn inside<'a>(&mut self, threads: &'a [CapturedThread]) -> Option<(&'a CapturedThread, String)> {
         let mut bodies: Vec<(LiveAddr, LiveAddr, &str)> = Vec::new();
         for function in self.functions {
             bodies.extend(function.bodies.iter().map(|(start, end)| (*start, *end, function.name.as_str())));

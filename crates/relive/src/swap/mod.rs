@@ -9,6 +9,6 @@ mod commit;
 mod tables;
 mod writes;
 
-pub use commit::{Attempt, Committed, Moved, Quiet, commit};
+pub use commit::{Attempt, Committed, Moved, Quiet, commit, held_now};
 pub use tables::Tables;
 pub use writes::Write;
