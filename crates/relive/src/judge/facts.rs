@@ -122,6 +122,10 @@ pub struct ChangedStatic {
     pub new_size: u64,
     /// Its initial value is another one.
     pub initialiser_changed: bool,
+    /// It is immutable, and new code has the new value in storage of its own.
+    pub renewed: bool,
+    /// New code refers to it.
+    pub in_new_code: bool,
 }
 
 /// A name that stands for several things.

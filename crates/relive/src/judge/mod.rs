@@ -20,6 +20,7 @@ mod no_type_info;
 mod only_main_calls;
 mod optimised_unit;
 mod rule;
+mod static_renewed;
 mod static_type;
 mod static_value_kept;
 mod tables_full;
@@ -72,6 +73,7 @@ const RULES: &[Applied] = &[
     Applied { rule: &entry_altered::RULE, check: Check::Late(entry_altered::check) },
     Applied { rule: &no_room::RULE, check: Check::Late(no_room::check) },
     Applied { rule: &tables_full::RULE, check: Check::Late(tables_full::check) },
+    Applied { rule: &static_renewed::RULE, check: Check::Note(static_renewed::check) },
     Applied { rule: &static_value_kept::RULE, check: Check::Note(static_value_kept::check) },
 ];
 

@@ -116,6 +116,8 @@ pub(super) fn delta_facts(
             old_size: change.size.0,
             new_size: change.size.1,
             initialiser_changed: change.value,
+            renewed: change.renewed,
+            in_new_code: reach.data.iter().any(|data| data.name == NameId::of(&change.name)),
         });
     }
     for (function, why) in &entries.without_room {
