@@ -17,13 +17,11 @@ use crate::link::{Image, LinkedFunction};
 use crate::load::Loaded;
 use crate::swap::{Tables, Write};
 
-/// A `Location` whose line and column are rewritten in place: address of the two words, old and new.
+/// A `Location` whose line and column are rewritten in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// Where the line is; the column follows.
     pub addr: LiveAddr,
-    /// Line and column before.
-    pub old: (u32, u32),
     /// Line and column now.
     pub new: (u32, u32),
 }
@@ -62,7 +60,7 @@ pub fn commit(
     let before = Instant::now();
     let stopped = stop::stop(memory, &StopOptions::default())?;
     let threads = stopped.capture_stacks(map)?;
-    check(image, &threads, tables)?;
+    check(&stopped, map, image, &threads, tables)?;
     prepare_tables(&stopped, image, tables)?;
     switch(&stopped, &entries, tables, image, moved)?;
     // The switch is done; a process that ended just now is noticed by its end.
@@ -85,10 +83,18 @@ fn entry_writes(image: &Image) -> Result<Vec<Write>, Error> {
 }
 
 /// Whether every thread is where its next instruction, and every address it will come back to, means the same afterwards.
-fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(), Error> {
+fn check(
+    stopped: &Stopped,
+    map: &MemoryMap,
+    image: &Image,
+    threads: &[CapturedThread],
+    tables: &Tables,
+) -> Result<(), Error> {
     for captured in threads {
-        // It may hold the address of the table that is about to be written.
-        if tables.is_inside_stub(captured.thread.regs.rip) {
+        let here = captured.thread.regs.rip;
+        // It may hold the address of the table that is about to be written; so may what a signal handler interrupted,
+        // whose next instruction is a word on the stack.
+        if tables.is_inside_stub(here) || words(&captured.stack).any(|word| tables.is_inside_stub(LiveAddr(word))) {
             return Err(in_the_way(captured, "a stub"));
         }
         for function in &image.functions {
@@ -101,8 +107,14 @@ fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(
                 };
                 let inside = |addr: u64| start.0 <= addr && addr < end.0;
                 // A word that is the first byte's address is a pointer to the function, not a place to come back to.
-                let returns = |word: u64| word != entry.at.0 && inside(word);
-                if inside(captured.thread.regs.rip.0) || words(&captured.stack).any(returns) {
+                let mut returns = |word: u64| word != entry.at.0 && inside(word);
+                let waits = if entry.needs_quiet {
+                    // It may come back from calls as deep as it likes.
+                    stopped.any_word(&captured.thread, map, &mut returns)?
+                } else {
+                    words(&captured.stack).any(returns)
+                };
+                if inside(here.0) || waits {
                     return Err(in_the_way(captured, &function.text));
                 }
             }
