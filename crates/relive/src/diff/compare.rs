@@ -556,8 +556,8 @@ impl Sides {
     fn variable(&self, old: &Variable, new: &Variable, renamed: bool, delta: &mut Delta) {
         // An initial value that only refers to what is renewed was not edited.
         let was = |name: &NameId| self.renewed.get(name).copied().or_else(|| self.translate(*name));
-        let same_refs = old.refs.len() == new.refs.len()
-            && old.refs.iter().zip(&new.refs).all(|(old, new)| was(new) == Some(*old));
+        let same_refs =
+            old.refs.len() == new.refs.len() && old.refs.iter().zip(&new.refs).all(|(old, new)| was(new) == Some(*old));
         let value = old.own != new.own || !same_refs;
         if value || renamed || old.size != new.size {
             delta.statics.push(change(old, new, value, false));
