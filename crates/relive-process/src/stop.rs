@@ -12,6 +12,7 @@
 //! real-time priority where permitted, or busy programs would starve it.
 
 mod restart;
+mod stack;
 mod tracee;
 mod tracer;
 
@@ -156,6 +157,15 @@ impl Stopped {
     /// `Gone` if the program was killed meanwhile.
     pub fn capture_stacks(&self, map: &MemoryMap) -> Result<Vec<CapturedThread>> {
         self.threads.iter().map(|thread| self.capture(thread, map)).collect()
+    }
+
+    /// Whether `wanted` holds for some word on the stack of one of the threads, to its end, or on a stack that a signal
+    /// handler of the thread interrupted. `map` as for [`Stopped::capture_stacks`].
+    ///
+    /// # Errors
+    /// `Gone` if the program was killed meanwhile.
+    pub fn any_word(&self, thread: &Thread, map: &MemoryMap, wanted: &mut dyn FnMut(u64) -> bool) -> Result<bool> {
+        stack::any_word(&self.memory, thread, map, wanted)
     }
 
     fn capture(&self, thread: &Thread, map: &MemoryMap) -> Result<CapturedThread> {

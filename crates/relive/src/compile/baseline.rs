@@ -30,6 +30,8 @@ pub struct Unit {
     pub is_lib: bool,
     /// rustc's `opt-level`, as given.
     pub opt_level: String,
+    /// Whether it is optimised together with others when the program is linked.
+    pub link_time: bool,
     /// rustc's `debuginfo`, as given.
     pub debuginfo: String,
     /// The files it was made from, absolute; those that exist.
@@ -100,7 +102,7 @@ const IDLE_SAVES: u32 = 5;
 
 /// Builds the program with cargo and remembers how. Lines of cargo's text go to `say`.
 pub fn first_build(settings: &BuildSettings, say: &mut dyn FnMut(String)) -> Result<Baseline, FirstBuildError> {
-    let configured = config::read(&settings.cwd);
+    let configured = config::read(&settings.cwd, &settings.cargo_run_args);
     let mut project = Project::find(settings, say)?;
     project.triples.extend(configured.target.clone());
     if configured.runner {
@@ -332,6 +334,7 @@ fn unit(known: &Known, deps: Vec<usize>) -> Result<Unit, Error> {
         crate_name: known.parsed.crate_name.clone(),
         is_lib: known.parsed.role() == Role::Lib,
         opt_level: known.parsed.opt_level.clone(),
+        link_time: known.parsed.link_time,
         debuginfo: known.parsed.debuginfo.clone(),
         inputs: inputs.collect(),
         deps,

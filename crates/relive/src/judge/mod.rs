@@ -5,6 +5,7 @@
 //! functions (diff does, by the signature hashes of `binary::types`) and does not look for threads in old code (swap).
 
 mod ambiguous_symbol;
+mod constructor_not_run;
 mod dependency_changed;
 mod entry_altered;
 mod entry_no_room;
@@ -13,6 +14,7 @@ mod field_renamed;
 mod foreign_copy;
 mod gathered_section;
 mod layout_proved;
+mod link_time_optimised;
 mod liveness;
 mod matching;
 mod nameless_storage;
@@ -23,9 +25,11 @@ mod no_type_info;
 mod only_main_calls;
 mod optimised_unit;
 mod rule;
+mod static_renewed;
 mod static_type;
 mod static_value_kept;
 mod tables_full;
+mod thread_in_the_way;
 mod type_layout;
 mod undefined_symbol;
 mod unknown_relocation;
@@ -58,6 +62,7 @@ const RULES: &[Applied] = &[
     Applied { rule: &wrong_binary::RULE, check: Check::Late(wrong_binary::check) },
     Applied { rule: &no_type_info::RULE, check: Check::Early(no_type_info::check) },
     Applied { rule: &optimised_unit::RULE, check: Check::Early(optimised_unit::check) },
+    Applied { rule: &link_time_optimised::RULE, check: Check::Late(link_time_optimised::check) },
     Applied { rule: &type_layout::RULE, check: Check::Early(type_layout::check) },
     Applied { rule: &vtable_shape::RULE, check: Check::Early(vtable_shape::check) },
     Applied { rule: &static_type::RULE, check: Check::Early(static_type::check) },
@@ -69,6 +74,7 @@ const RULES: &[Applied] = &[
     Applied { rule: &unsplit_code::RULE, check: Check::Late(unsplit_code::check) },
     Applied { rule: &unknown_relocation::RULE, check: Check::Late(unknown_relocation::check) },
     Applied { rule: &gathered_section::RULE, check: Check::Late(gathered_section::check) },
+    Applied { rule: &constructor_not_run::RULE, check: Check::Late(constructor_not_run::check) },
     Applied { rule: &foreign_copy::RULE, check: Check::Late(foreign_copy::check) },
     Applied { rule: &only_main_calls::RULE, check: Check::Late(only_main_calls::check) },
     Applied { rule: &no_agent::RULE, check: Check::Late(no_agent::check) },
@@ -77,6 +83,8 @@ const RULES: &[Applied] = &[
     Applied { rule: &entry_altered::RULE, check: Check::Late(entry_altered::check) },
     Applied { rule: &no_room::RULE, check: Check::Late(no_room::check) },
     Applied { rule: &tables_full::RULE, check: Check::Late(tables_full::check) },
+    Applied { rule: &thread_in_the_way::RULE, check: Check::Late(thread_in_the_way::check) },
+    Applied { rule: &static_renewed::RULE, check: Check::Note(static_renewed::check) },
     Applied { rule: &static_value_kept::RULE, check: Check::Note(static_value_kept::check) },
     Applied { rule: &field_renamed::RULE, check: Check::Note(field_renamed::check) },
     Applied { rule: &layout_proved::RULE, check: Check::Note(layout_proved::check) },

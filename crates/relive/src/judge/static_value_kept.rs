@@ -7,17 +7,20 @@ use super::rule::{Reason, Rule};
 pub(super) const RULE: Rule = Rule {
     id: "static-value-kept",
     title: "A static keeps the value it has",
-    what: "This is a note, not a refusal: the initial value of a static or thread-local was edited. The change is \
-           applied, and the static keeps its present value.",
+    what: "This is a note, not a refusal: the initial value of a static or thread-local that can be written to was \
+           edited. The change is applied, and the static keeps its present value.",
     why: "The initial value was used when the program started; what is in the static now is the program's state.",
     example: "```rust\nstatic LIMIT: AtomicU64 = AtomicU64::new(20); // was 10\n```\n\n\
               > `app::LIMIT` keeps the value it has; its new initial value counts from the next start",
-    fix: "Nothing, or restart to start from the new value. A `const` can be edited at any time.",
+    fix: "Nothing, or restart to start from the new value. A `const` or a static without interior mutability can be \
+          edited at any time.",
 };
 
 pub(super) fn check(facts: &Facts, notes: &mut Vec<Reason>) {
     for changed in &facts.delta.changed_statics {
-        if changed.initialiser_changed && changed.old_size == changed.new_size {
+        // Of an immutable one that new code does not refer to, only the value is left that others hold.
+        let kept = if changed.renewed { !changed.in_new_code } else { changed.old_size == changed.new_size };
+        if changed.initialiser_changed && kept {
             let name = &changed.item.name;
             let message = format!("`{name}` keeps the value it has; its new initial value counts from the next start");
             notes.push(RULE.note(&changed.item, message, "A `const` takes a new value at once."));

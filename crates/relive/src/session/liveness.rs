@@ -48,6 +48,7 @@ struct Part<'a> {
 /// What is known about values of the types in `changes`.
 pub(super) fn gather(program: &Program<'_>, sources: &mut Sources, changes: &LayoutChanges) -> Liveness {
     let mut liveness = Liveness { types: changes.paths.clone(), ..Liveness::default() };
+    liveness.unknown.extend(own_stacks(program));
     let parts = parts(program);
     let found = occurrences(program, &parts, changes);
     let mut wanted = Wanted::default();
@@ -75,6 +76,19 @@ pub(super) fn gather(program: &Program<'_>, sources: &mut Sources, changes: &Lay
     liveness.opaque.sort();
     liveness.opaque.dedup();
     liveness
+}
+
+/// What the program switches stacks with, if it does: a stack that belongs to no thread is not seen.
+fn own_stacks(program: &Program<'_>) -> Option<String> {
+    const CALLS: [&str; 3] = ["makecontext", "setcontext", "swapcontext"];
+    const CRATES: [&str; 6] = ["context", "corosensei", "generator", "may", "psm", "switcheroo"];
+    let call = CALLS.iter().find(|name| program.running.exe.imports(name)).map(|name| (*name).to_owned());
+    let crate_of = |path: &std::path::PathBuf| {
+        let stem = path.file_stem()?.to_str()?.strip_prefix("lib")?.split('-').next()?.to_owned();
+        CRATES.contains(&stem.as_str()).then_some(stem)
+    };
+    let by = call.or_else(|| program.baseline.rlibs.iter().find_map(crate_of))?;
+    Some(format!("the stacks that the program switches by itself (`{by}`)"))
 }
 
 /// Old functions that `delta` leaves without partner and that other code may still enter.

@@ -169,6 +169,10 @@ impl Patcher {
         );
         let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
         let clock = Instant::now();
+        let link_time_units = facts::link_time_units(baseline, &build);
+        if !link_time_units.is_empty() {
+            return Err(refused(DeltaFacts { link_time_units, ..DeltaFacts::default() }));
+        }
         let changed_dependencies = build.uncaptured.clone();
         let (removed, added) = self.exchanged(build)?;
         if !changed_dependencies.is_empty() {
@@ -408,7 +412,7 @@ impl Patcher {
                 told = true;
             }
             if !debugger && began.elapsed() > GIVE_UP_AFTER {
-                return Err(End::Failed(Error::Busy(why)));
+                return Err(refused(DeltaFacts { in_the_way: Some(why), ..DeltaFacts::default() }));
             }
             inbox.wait(pause);
             pause = (pause * 2).min(TRY_AGAIN_MOST);

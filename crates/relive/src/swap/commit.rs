@@ -19,13 +19,11 @@ use crate::link::{Image, LinkedFunction};
 use crate::load::Loaded;
 use crate::swap::{Tables, Write};
 
-/// A `Location` whose line and column are rewritten in place: address of the two words, old and new.
+/// A `Location` whose line and column are rewritten in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// Where the line is; the column follows.
     pub addr: LiveAddr,
-    /// Line and column before.
-    pub old: (u32, u32),
     /// Line and column now.
     pub new: (u32, u32),
 }
@@ -89,8 +87,10 @@ pub fn commit(
     let before = Instant::now();
     let stopped = stop::stop(memory, &StopOptions::default())?;
     let threads = stopped.capture_stacks(map)?;
-    check(image, &threads, tables)?;
-    if let Some((thread, function)) = quiet.and_then(|quiet| quiet.held_by(&threads)) {
+    check(&stopped, map, image, &threads, tables)?;
+    if let Some(quiet) = quiet
+        && let Some((thread, function)) = quiet.held_by(&stopped, map, &threads)?
+    {
         return Ok(Attempt::Held { thread, function });
     }
     prepare_tables(&stopped, image, tables)?;
@@ -107,18 +107,19 @@ pub fn commit(
 pub fn held_now(memory: &Memory, map: &MemoryMap, quiet: &mut Quiet<'_>) -> Result<Option<(String, String)>, Error> {
     let stopped = stop::stop(memory, &StopOptions::default())?;
     let threads = stopped.capture_stacks(map)?;
+    let held = quiet.held_by(&stopped, map, &threads);
     let _ = stopped.resume();
-    Ok(quiet.held_by(&threads))
+    held
 }
 
 impl Quiet<'_> {
     /// A thread that is inside one of the functions, or may be, and the function.
-    fn held_by(&mut self, threads: &[CapturedThread]) -> Option<(String, String)> {
-        let (captured, function) = self.inside(threads)?;
-        Some((format!("`{}` ({})", captured.thread.name(), captured.thread.tid), function))
-    }
-
-    fn inside<'a>(&mut self, threads: &'a [CapturedThread]) -> Option<(&'a CapturedThread, String)> {
+    fn held_by(
+        &mut self,
+        stopped: &Stopped,
+        map: &MemoryMap,
+        threads: &[CapturedThread],
+    ) -> Result<Option<(String, String)>, Error> {
         let mut bodies: Vec<(LiveAddr, LiveAddr, &str)> = Vec::new();
         for function in self.functions {
             bodies.extend(function.bodies.iter().map(|(start, end)| (*start, *end, function.name.as_str())));
@@ -132,21 +133,20 @@ impl Quiet<'_> {
         };
         for captured in threads.iter().filter(|captured| captured.thread.tid != self.agent) {
             let frames = self.unwinder.frames(captured);
-            if let Some(function) = frames.addresses.iter().find_map(|addr| inside(*addr)) {
-                return Some((captured, function));
+            let mut found = frames.addresses.iter().find_map(|addr| inside(*addr));
+            if found.is_none() && frames.end != End::Outermost {
+                // Whatever may be a return address counts.
+                let mut wanted = |word: u64| {
+                    found = inside(LiveAddr(word));
+                    found.is_some()
+                };
+                stopped.any_word(&captured.thread, map, &mut wanted)?;
             }
-            if frames.end == End::Outermost {
-                continue;
-            }
-            // Whatever may be a return address counts, and what was not captured may hold one.
-            if captured.is_cut_off() {
-                return Some((captured, "a stack too deep to look through".to_owned()));
-            }
-            if let Some(function) = captured.words().find_map(|word| inside(LiveAddr(word))) {
-                return Some((captured, function));
+            if let Some(function) = found {
+                return Ok(Some((format!("`{}` ({})", captured.thread.name(), captured.thread.tid), function)));
             }
         }
-        None
+        Ok(None)
     }
 }
 
@@ -165,10 +165,18 @@ fn entry_writes(image: &Image) -> Result<Vec<Write>, Error> {
 }
 
 /// Whether every thread is where its next instruction, and every address it will come back to, means the same afterwards.
-fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(), Error> {
+fn check(
+    stopped: &Stopped,
+    map: &MemoryMap,
+    image: &Image,
+    threads: &[CapturedThread],
+    tables: &Tables,
+) -> Result<(), Error> {
     for captured in threads {
-        // It may hold the address of the table that is about to be written.
-        if tables.is_inside_stub(captured.thread.regs.rip) {
+        let here = captured.thread.regs.rip;
+        // It may hold the address of the table that is about to be written; so may what a signal handler interrupted,
+        // whose next instruction is a word on the stack.
+        if tables.is_inside_stub(here) || captured.words().any(|word| tables.is_inside_stub(LiveAddr(word))) {
             return Err(in_the_way(captured, "a stub"));
         }
         for function in &image.functions {
@@ -181,8 +189,14 @@ fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(
                 };
                 let inside = |addr: u64| start.0 <= addr && addr < end.0;
                 // A word that is the first byte's address is a pointer to the function, not a place to come back to.
-                let returns = |word: u64| word != entry.at.0 && inside(word);
-                if inside(captured.thread.regs.rip.0) || captured.words().any(returns) {
+                let mut returns = |word: u64| word != entry.at.0 && inside(word);
+                let waits = if entry.needs_quiet {
+                    // It may come back from calls as deep as it likes.
+                    stopped.any_word(&captured.thread, map, &mut returns)?
+                } else {
+                    captured.words().any(returns)
+                };
+                if inside(here.0) || waits {
                     return Err(in_the_way(captured, &function.text));
                 }
             }
