@@ -72,7 +72,7 @@ fn owners_of_memory_hold_what_they_are_made_for() {
         ("rc", "pub fn f(v: &std::rc::Rc<(u8, Item)>) -> u64 { v.1.a }"),
         ("map", "pub fn f(v: &std::collections::BTreeMap<u8, &'static Item>) -> usize { v.len() }"),
         ("field", "pub struct Deep(Item); pub fn f(v: &std::sync::Arc<Deep>) -> u64 { v.0.a }"),
-        ("closure", "pub fn f(item: Item) -> Box<dyn Fn() -> u64> { Box::new(move || item.a) }"),
+        ("closure", "pub fn f(item: Item) -> Box<dyn Fn() -> u64> { Box::new(move || { let whole = item; whole.a }) }"),
     ] {
         let found = holders(&format!("values-{name}"), &with_item(what));
         assert!(found.contains(&HolderKind::Container), "{name}: {found:?}");
@@ -86,7 +86,7 @@ fn unions_async_states_and_foreign_functions_are_told() {
     let state = "pub async fn g() {} pub async fn f(item: Item) -> u64 { g().await; item.a }
                  pub fn h() -> impl std::future::Future<Output = u64> { f(Item { a: 1, b: 2 }) }";
     assert!(holders("values-async", &with_item(state)).contains(&HolderKind::Coroutine));
-    let moved = "pub fn f(item: Item) { std::thread::spawn(move || item.a).join().ok(); }";
+    let moved = "pub fn f(item: Item) { std::thread::spawn(move || { let whole = item; whole.a }).join().ok(); }";
     assert!(holders("values-thread", &with_item(moved)).contains(&HolderKind::ForeignFunction));
 }
 
