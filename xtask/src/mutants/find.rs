@@ -14,7 +14,15 @@ const ON: &str = "crate::judge::mutants::on(@)";
 
 /// Methods that give a `bool`.
 const TELLING: [&str; 10] = [
-    "all", "any", "contains", "ends_with", "is_alphanumeric", "is_empty", "is_none", "is_some", "is_some_and",
+    "all",
+    "any",
+    "contains",
+    "ends_with",
+    "is_alphanumeric",
+    "is_empty",
+    "is_none",
+    "is_some",
+    "is_some_and",
     "starts_with",
 ];
 
@@ -179,8 +187,13 @@ impl<'ast> Visit<'ast> for Finder<'_> {
             Stmt::Expr(Expr::ForLoop(_), _) => true,
             Stmt::Expr(expr, Some(_)) => matches!(
                 expr,
-                Expr::MethodCall(_) | Expr::Call(_) | Expr::Assign(_) | Expr::Binary(_) | Expr::Continue(_)
-                    | Expr::Return(_) | Expr::Break(_)
+                Expr::MethodCall(_)
+                    | Expr::Call(_)
+                    | Expr::Assign(_)
+                    | Expr::Binary(_)
+                    | Expr::Continue(_)
+                    | Expr::Return(_)
+                    | Expr::Break(_)
             ),
             Stmt::Expr(..) | Stmt::Local(_) | Stmt::Item(_) | Stmt::Macro(_) => false,
         };
@@ -374,7 +387,9 @@ mod tests {
     #[test]
     fn tests_and_constants_stay() {
         assert!(all("const A: bool = true;\n#[cfg(test)]\nmod tests { fn f() { g(); } }").is_empty());
-        assert!(all("fn f() -> T { let Some(x) = y else { return z; }; if let Some(q) = x { q } else { w } }").is_empty());
+        assert!(
+            all("fn f() -> T { let Some(x) = y else { return z; }; if let Some(q) = x { q } else { w } }").is_empty()
+        );
     }
 
     #[test]
@@ -383,6 +398,10 @@ mod tests {
         let found = mutants("mod.rs", text).unwrap();
         assert_eq!(found.iter().map(|mutant| (mutant.kind, mutant.line)).collect::<Vec<_>>(), [(Kind::Rule, 1); 2]);
         let edited = edit::apply(text, &found.iter().collect::<Vec<_>>()).text;
-        assert!(edited.ends_with("g(crate::judge::mutants::table(0, RULES), crate::judge::mutants::table(0, RULES).iter()) }"));
+        assert!(
+            edited.ends_with(
+                "g(crate::judge::mutants::table(0, RULES), crate::judge::mutants::table(0, RULES).iter()) }"
+            )
+        );
     }
 }

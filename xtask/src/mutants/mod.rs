@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_rule_that_nothing_tests_is_a_failure() {
-        let mutant = |kind| Mutant { kind, ..find::mutants("a.rs", "fn f() -> bool { true }").expect("Rust").remove(0) };
+        let mutant =
+            |kind| Mutant { kind, ..find::mutants("a.rs", "fn f() -> bool { true }").expect("Rust").remove(0) };
         let (rule, other) = (mutant(Kind::Rule), mutant(Kind::Other));
         assert!(report(&[&rule, &other], &[Outcome::Killed, Outcome::Survived]).is_ok());
         assert!(report(&[&rule, &other], &[Outcome::Survived, Outcome::Killed]).is_err());

@@ -119,7 +119,11 @@ impl Built {
     fn outcome(&self, number: usize) -> Result<Outcome, String> {
         for (executable, filter) in &self.tests {
             let mut command = Command::new("sh");
-            command.args(["-c", LIMITS, "sh"]).arg(executable).arg("--quiet").args((!filter.is_empty()).then_some(filter));
+            command
+                .args(["-c", LIMITS, "sh"])
+                .arg(executable)
+                .arg("--quiet")
+                .args((!filter.is_empty()).then_some(filter));
             command.env("RELIVE_MUTANT", number.to_string()).current_dir(&self.folder);
             without_cargos_variables(&mut command);
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
