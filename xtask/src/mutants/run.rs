@@ -14,7 +14,7 @@ use super::find::Mutant;
 use crate::steps::without_cargos_variables;
 
 /// The tests of the judge: the targets and which of their tests, the quick ones first. The first is the library itself.
-const TESTS: [(&str, &str); 3] = [("relive", "judge::"), ("types_pages", ""), ("types", "")];
+const TESTS: [(&str, &str); 4] = [("relive", "judge::"), ("judge", ""), ("types_pages", ""), ("types", "")];
 
 /// What a run may cost; a mutant may leave a loop without an end. Kibibytes and seconds.
 const LIMITS: &str = "ulimit -v 8388608; exec timeout --kill-after=1 60 \"$@\"";
