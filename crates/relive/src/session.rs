@@ -10,6 +10,7 @@ mod known;
 mod lines;
 mod patch;
 mod pending;
+mod places;
 mod program;
 
 use std::ffi::OsString;

@@ -19,7 +19,9 @@ mod no_room;
 mod no_type_info;
 mod only_main_calls;
 mod optimised_unit;
+mod places;
 mod rule;
+mod source;
 mod static_type;
 mod static_value_kept;
 mod tables_full;
@@ -36,8 +38,10 @@ pub use facts::{
     AmbiguousSymbol, ChangedStatic, DeltaFacts, Facts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, TypeSet,
     UndefinedSymbol, UnknownRelocation, VtableChange,
 };
+pub use places::place;
 use rule::{Applied, Check};
 pub use rule::{Reason, Rule, page};
+pub use source::{SourceCrate, Sources, Spot};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

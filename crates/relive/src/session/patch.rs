@@ -24,6 +24,7 @@ use crate::session::inbox::Inbox;
 use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
 use crate::session::lines;
 use crate::session::pending::pending;
+use crate::session::places;
 use crate::session::program::Program;
 use crate::swap::{self, Committed, Moved};
 use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
@@ -142,7 +143,9 @@ impl Patcher {
         let changed_dependencies = build.uncaptured.clone();
         let (removed, added) = self.exchanged(build)?;
         if !changed_dependencies.is_empty() {
-            return Err(refused(DeltaFacts { changed_dependencies, ..DeltaFacts::default() }));
+            let mut reasons = judge::judge_late(&DeltaFacts { changed_dependencies, ..DeltaFacts::default() });
+            places::place(&mut reasons, &TypeSet::default(), baseline);
+            return Err(End::Refused(reasons.into_iter().map(told).collect()));
         }
         self.libraries.extend(&baseline.rlibs)?;
         let types = &mut self.types;
@@ -253,8 +256,14 @@ impl Patcher {
             delta: delta_facts,
         };
         match judge::judge(&facts) {
-            Verdict::Accepted(notes) => Ok(notes.into_iter().map(told).collect()),
-            Verdict::Refused(reasons) => Err(End::Refused(reasons.into_iter().map(told).collect())),
+            Verdict::Accepted(mut notes) => {
+                places::place(&mut notes, &facts.new, baseline);
+                Ok(notes.into_iter().map(told).collect())
+            }
+            Verdict::Refused(mut reasons) => {
+                places::place(&mut reasons, &facts.new, baseline);
+                Err(End::Refused(reasons.into_iter().map(told).collect()))
+            }
         }
     }
 
