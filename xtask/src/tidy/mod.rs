@@ -60,6 +60,8 @@ fn read_tree(root: &Path) -> Result<Vec<File>, String> {
                 if is_ours(&entry.file_name().to_string_lossy()) {
                     folders.push(path);
                 }
+            } else if entry.file_name() == ".git" {
+                // In a worktree it is a file, and names the repository's place on this machine.
             } else if let Ok(text) = fs::read_to_string(&path) {
                 files.push(File { path: relative(root, path), text });
             }
