@@ -11,6 +11,7 @@ mod lines;
 mod liveness;
 mod patch;
 mod pending;
+mod places;
 mod program;
 mod sources;
 

@@ -140,7 +140,28 @@ pub fn first_build(settings: &BuildSettings, say: &mut dyn FnMut(String)) -> Res
     })
 }
 
+impl Unit {
+    /// The file that rustc is given, absolute.
+    pub fn root_file(&self) -> Option<PathBuf> {
+        let record = &self.known.record;
+        let mut sources = record.args.iter().map(|arg| Path::new(&arg.0));
+        let root = sources.find(|arg| arg.extension().is_some_and(|extension| extension == "rs"))?;
+        Some(Path::new(&record.cwd.0).join(root))
+    }
+
+    /// The manifest of its package.
+    pub fn manifest(&self) -> Option<PathBuf> {
+        let (_, folder) = self.known.record.env.iter().find(|(key, _)| key.0 == "CARGO_MANIFEST_DIR")?;
+        Some(Path::new(&folder.0).join("Cargo.toml"))
+    }
+}
+
 impl Baseline {
+    /// The manifest of the workspace, which has the profiles.
+    pub fn workspace_manifest(&self) -> PathBuf {
+        self.project.root.join("Cargo.toml")
+    }
+
     /// What to watch, and which unit each file belongs to.
     pub fn inputs(&self) -> Inputs {
         // What build scripts write, no user saves.

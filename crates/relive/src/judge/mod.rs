@@ -24,7 +24,9 @@ mod no_room;
 mod no_type_info;
 mod only_main_calls;
 mod optimised_unit;
+mod places;
 mod rule;
+mod source;
 mod static_renewed;
 mod static_type;
 mod static_value_kept;
@@ -44,8 +46,10 @@ pub use facts::{
     UndefinedSymbol, UnknownRelocation, VtableChange,
 };
 pub use liveness::{Liveness, QuietFunction};
+pub use places::place;
 use rule::{Applied, Check};
 pub use rule::{Reason, Rule, page};
+pub use source::{SourceCrate, Sources, Spot};
 pub use type_layout::{LayoutChanges, held_up, layout_changes};
 
 /// The answer.
@@ -128,6 +132,42 @@ pub fn rule(id: &str) -> Option<&'static Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is said of `delta`, as `rule: item: message`; the late rules say the same when they are asked alone.
+    pub(super) fn told(delta: DeltaFacts) -> Vec<String> {
+        let (reasons, kind) = match judge(&Facts { delta: delta.clone(), ..Facts::default() }) {
+            Verdict::Accepted(notes) => (notes, "note "),
+            Verdict::Refused(reasons) => (reasons, ""),
+        };
+        let late = |reason: &&Reason| {
+            let applied = RULES.iter().find(|applied| applied.rule.id == reason.rule);
+            applied.is_some_and(|applied| matches!(applied.check, Check::Late(_)))
+        };
+        assert_eq!(judge_late(&delta), reasons.iter().filter(late).cloned().collect::<Vec<_>>());
+        let line = |reason: &Reason| format!("{kind}{}: `{}`: {}", reason.rule, reason.item, reason.message);
+        reasons.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_rule_is_found_by_its_id() {
+        for known in rules() {
+            assert!(std::ptr::eq(rule(known.id).unwrap(), known));
+        }
+        assert!(rule("no-such-rule").is_none());
+    }
+
+    #[test]
+    fn every_page_says_why_and_shows_an_example_and_a_way_out() {
+        for rule in rules() {
+            let page = page(rule);
+            let parts = [rule.title, rule.what, rule.why, rule.example, rule.fix];
+            for part in parts {
+                assert!(part.len() > 20 && page.contains(part), "{}: {part}", rule.id);
+            }
+            assert!(rule.example.contains("> "), "{}: the example shows no message", rule.id);
+            assert!(!rule.title.ends_with('.') && rule.fix.ends_with('.'), "{}", rule.id);
+        }
+    }
 
     #[test]
     fn nothing_changed_is_accepted_without_a_word() {

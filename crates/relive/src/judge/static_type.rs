@@ -38,7 +38,13 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
         let come = new.iter().find(|is| !old.iter().any(|was| is.type_key == was.type_key && is.size == was.size));
         if let (Some(was), Some(is)) = (gone, come) {
             let (before, after) = (wording::plain(content(&was.type_name)), wording::plain(content(&is.type_name)));
-            let message = format!("`{}` was `{before}` and is `{after}`", item_name(&is.qualified));
+            let name = item_name(&is.qualified);
+            let message = if before == after {
+                let (before, after) = (was.size.unwrap_or(0), is.size.unwrap_or(0));
+                format!("`{name}` had {before} bytes and has {after}: its type `{}` changed", content(&is.type_name))
+            } else {
+                format!("`{name}` was `{before}` and is `{after}`")
+            };
             tell(item(is), message);
         }
         if old.iter().all(|was| was.writable == Some(false)) && new.iter().any(|is| is.writable == Some(true)) {

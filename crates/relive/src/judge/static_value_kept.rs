@@ -27,3 +27,48 @@ pub(super) fn check(facts: &Facts, notes: &mut Vec<Reason>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+    use super::super::{ChangedStatic, Facts, Item, Verdict, judge};
+    use super::check;
+
+    fn changed(initialiser_changed: bool, new_size: u64) -> DeltaFacts {
+        let item = Item::named("app::LIMIT");
+        let changed_statics = vec![ChangedStatic { item, old_size: 8, new_size, initialiser_changed }];
+        DeltaFacts { changed_statics, ..DeltaFacts::default() }
+    }
+
+    #[test]
+    fn a_new_value_is_a_note_and_no_refusal() {
+        assert_eq!(
+            told(changed(true, 8)),
+            [
+                "note static-value-kept: `app::LIMIT`: `app::LIMIT` keeps the value it has; its new initial value counts \
+              from the next start"
+            ]
+        );
+        let Verdict::Accepted(notes) = judge(&Facts { delta: changed(true, 8), ..Facts::default() }) else {
+            panic!("refused")
+        };
+        assert_eq!(notes[0].help, "A `const` takes a new value at once.");
+    }
+
+    #[test]
+    fn without_a_new_value_there_is_nothing_to_say() {
+        assert_eq!(told(changed(false, 8)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_another_size_another_rule_speaks() {
+        let mut notes = Vec::new();
+        check(&changed(true, 16), &mut notes);
+        assert_eq!(notes, []);
+        assert_eq!(
+            told(changed(true, 16)),
+            ["static-type: `app::LIMIT`: `app::LIMIT` has 8 bytes of storage and would need 16"]
+        );
+    }
+}

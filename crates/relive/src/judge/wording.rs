@@ -237,5 +237,80 @@ mod tests {
             "&mut Option<(u8, [Cell<u8>; 3])>"
         );
         assert_eq!(plain("fn(&str) -> u64"), "fn(&str) -> u64");
+        assert_eq!(plain("core::sync_as::Once_Lock<app::std::X>"), "Once_Lock<app::std::X>");
+    }
+
+    #[test]
+    fn a_field_that_goes_is_not_called_renamed_unless_the_new_one_takes_its_place() {
+        check(
+            &described(16, &[("a", "u64", 0, 8), ("b", "u64", 8, 8)]),
+            &described(8, &[("a", "u64", 0, 8)]),
+            "shrank from 16 to 8 bytes: field `b: u64` is gone",
+        );
+        check(
+            &described(8, &[("a", "u32", 0, 4)]),
+            &described(8, &[("z", "f32", 0, 4)]),
+            "keeps its 8 bytes but is laid out differently: new field `z: f32` at offset 0, field `a: u32` is gone",
+        );
+        check(
+            &described(8, &[("a", "u32", 0, 4)]),
+            &described(8, &[("z", "u32", 4, 4)]),
+            "keeps its 8 bytes but is laid out differently: new field `z: u32` at offset 4, field `a: u32` is gone",
+        );
+    }
+
+    #[test]
+    fn variants_that_go_or_are_told_apart_in_another_way_are_named() {
+        let variant = |name: &str, discriminant| Variant { name: name.into(), discriminant, fields: Vec::new() };
+        let mut old = described(1, &[]);
+        old.variants = vec![variant("Slow", Some(0)), variant("Fast", Some(1))];
+        let mut new = described(1, &[]);
+        new.variants = vec![variant("Slow", None)];
+        let text = "keeps its 1 byte but is laid out differently: variant `Fast` (stored as 1) is gone, \
+                    variant `Slow` is told from the others in another way";
+        check(&old, &new, text);
+        let mut kept = described(1, &[]);
+        kept.variants = vec![variant("Slow", Some(0)), variant("Fast", Some(1))];
+        check(&old, &kept, "keeps its 1 byte but is laid out differently");
+    }
+
+    #[test]
+    fn the_discriminant_is_looked_at() {
+        let tagged = |tag: Option<(&str, i64)>| {
+            let field = |(type_name, offset): (&str, i64)| Field {
+                name: String::new(),
+                type_name: type_name.to_string(),
+                offset,
+                size: Some(1),
+            };
+            Description { tag: tag.map(field), ..described(8, &[]) }
+        };
+        let same = "keeps its 8 bytes but is laid out differently";
+        let (small, other) = (tagged(Some(("u8", 0))), tagged(Some(("u16", 2))));
+        check(&small, &small, same);
+        let text = format!("{same}: its discriminant was a `u8` and is a `u16`, its discriminant moved from 0 to 2");
+        check(&small, &other, &text);
+        check(&tagged(None), &small, &format!("{same}: it has a discriminant now"));
+        check(&small, &tagged(None), &format!("{same}: it has no discriminant any more"));
+    }
+
+    #[test]
+    fn an_alignment_that_is_not_known_is_not_compared() {
+        let aligned = |align| Description { align, ..described(8, &[]) };
+        let same = "keeps its 8 bytes but is laid out differently";
+        check(&aligned(8), &aligned(0), same);
+        check(&aligned(0), &aligned(8), same);
+        check(&aligned(4), &aligned(8), &format!("{same}: its alignment is 8 and was 4"));
+    }
+
+    #[test]
+    fn no_more_than_three_differences_are_named() {
+        let moved = |by: i64| ["a", "b", "c", "d", "e"].map(|name| (name, "u8", by, 1));
+        check(
+            &described(8, &moved(0)),
+            &described(8, &moved(1)),
+            "keeps its 8 bytes but is laid out differently: `a` moved from 0 to 1, `b` moved from 0 to 1, \
+             `c` moved from 0 to 1, and 2 more",
+        );
     }
 }

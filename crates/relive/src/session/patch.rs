@@ -25,6 +25,7 @@ use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
 use crate::session::lines;
 use crate::session::liveness::{self, Retired};
 use crate::session::pending::{may_be_on, pending, stacks};
+use crate::session::places;
 use crate::session::program::Program;
 use crate::session::sources::Sources;
 use crate::swap::{self, Attempt, Committed, Moved};
@@ -176,7 +177,9 @@ impl Patcher {
         let changed_dependencies = build.uncaptured.clone();
         let (removed, added) = self.exchanged(build)?;
         if !changed_dependencies.is_empty() {
-            return Err(refused(DeltaFacts { changed_dependencies, ..DeltaFacts::default() }));
+            let mut reasons = judge::judge_late(&DeltaFacts { changed_dependencies, ..DeltaFacts::default() });
+            places::place(&mut reasons, &TypeSet::default(), baseline);
+            return Err(End::Refused(reasons.into_iter().map(told).collect()));
         }
         self.libraries.extend(&baseline.rlibs)?;
         let types = &mut self.types;
@@ -295,8 +298,14 @@ impl Patcher {
             facts.delta.liveness = Some(liveness::gather(&program, &mut self.sources, &changes));
         }
         match judge::judge(&facts) {
-            Verdict::Accepted(notes) => Ok((notes.into_iter().map(told).collect(), facts.delta.liveness)),
-            Verdict::Refused(reasons) => Err(End::Refused(reasons.into_iter().map(told).collect())),
+            Verdict::Accepted(mut notes) => {
+                places::place(&mut notes, &facts.new, baseline);
+                Ok((notes.into_iter().map(told).collect(), facts.delta.liveness))
+            }
+            Verdict::Refused(mut reasons) => {
+                places::place(&mut reasons, &facts.new, baseline);
+                Err(End::Refused(reasons.into_iter().map(told).collect()))
+            }
         }
     }
 
