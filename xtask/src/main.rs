@@ -6,6 +6,7 @@
 
 mod kill_grid;
 mod miniserve;
+mod mutants;
 mod steps;
 mod tidy;
 
@@ -16,17 +17,18 @@ use std::process::ExitCode;
 /// A task: its name, what it is for, and what it does with the words behind its name. `Err` is what to print.
 type Task = (&'static str, &'static str, fn(&Path, &[String]) -> Result<(), String>);
 
-const TASKS: [Task; 6] = [
+const TASKS: [Task; 7] = [
     ("ci", "what has to pass before anything lands; 40 minutes at most", |root, _| steps::run(root, steps::CI)),
     ("docs", "write docs/refusals from the rules of the judge", |root, _| steps::write_docs(root)),
     ("full", "everything, however long it takes", |root, _| steps::run(root, steps::FULL)),
     ("kill-grid", "kill relive at every system call of a switch; [--from N] [--step K] [--max M]", kill_grid::run),
     ("miniserve", "edit miniserve while requests go on; [--strict] [--no-first-build]", miniserve::run),
+    ("mutants", "whether a test notices when a rule of the judge is wrong; [--all] [FILE..]", mutants::run),
     ("tidy", "the fences: allowed edges, where `unsafe` may be, what files must say", |root, _| tidy::run(root)),
 ];
 
 /// The tasks that take words.
-const TAKE_WORDS: [&str; 2] = ["kill-grid", "miniserve"];
+const TAKE_WORDS: [&str; 3] = ["kill-grid", "miniserve", "mutants"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();

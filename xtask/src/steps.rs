@@ -37,7 +37,12 @@ pub(crate) const CI: &[Step] = &[
     step("format", 1, Run("cargo fmt --all --check")),
     step("lints", 5, Run("cargo clippy --locked --workspace --all-targets -- -D warnings")),
     step("documentation", 2, Docs("cargo doc --locked --workspace --no-deps")),
-    step("tests", 14, Run("cargo test --locked --workspace")),
+    step("tests", 13, Run("cargo test --locked --workspace")),
+    step(
+        "hostile types",
+        1,
+        Run("env RELIVE_FUZZ_SECONDS=30 cargo test --locked --package relive --test hostile debug_information"),
+    ),
     step("release build", 6, Run("cargo build --locked --release")),
     step("demo", 2, Run("cargo run --locked --release --quiet -- demo")),
     step("installation", 4, Run("cargo test --locked --package cargo-relive --test install -- --ignored")),
@@ -57,6 +62,12 @@ pub(crate) const FULL: &[Step] = &[
     step("slow tests", 60, Run("cargo test --locked --release --workspace -- --ignored")),
     step("kill grid", 40, Run("cargo xtask kill-grid")),
     step("miniserve", 60, Run("cargo xtask miniserve")),
+    step("mutants", 30, Run("cargo xtask mutants --all")),
+    step(
+        "hostile types",
+        15,
+        Run("env RELIVE_FUZZ_SECONDS=600 cargo test --locked --package relive --test hostile debug_information"),
+    ),
     step(
         "hostile input",
         30,

@@ -15,6 +15,7 @@
 //! | `step.after_line` | part of a line that shows the edit at work |
 //! | `step.gone` | text that is in no line any more once the edit is at work |
 //! | `step.rules` | the ids of the rules that refuse it, these and no others |
+//! | `step.place` | the end of the file and the line, as `src/work.rs:3`, that one of the reasons names |
 //!
 //! An unknown key is a fault of the case. Programs end when their stdin is closed.
 
@@ -50,6 +51,7 @@ struct Step {
     after_line: String,
     gone: Option<String>,
     rules: Vec<String>,
+    place: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -131,12 +133,21 @@ impl Step {
         if let Some(new) = running.seen[mark..].iter().find(|line| line.contains(&self.after_line)) {
             return Err(format!("{}: refused, and yet it shows: {new}", self.dir));
         }
-        let reasons = patch["reasons"].as_array().into_iter().flatten();
-        let mut rules: Vec<_> = reasons.filter_map(|reason| reason["rule"].as_str()).map(str::to_owned).collect();
+        let reasons = || patch["reasons"].as_array().into_iter().flatten();
+        if let Some(place) = self.place.as_ref().filter(|place| !reasons().any(|reason| is_at(reason, place))) {
+            return Err(format!("{}: no reason is at {place}: {patch}", self.dir));
+        }
+        let mut rules: Vec<_> = reasons().filter_map(|reason| reason["rule"].as_str()).map(str::to_owned).collect();
         rules.sort();
         rules.dedup();
         if rules == self.rules { Ok(line) } else { Err(format!("{}: refused by {rules:?}: {patch}", self.dir)) }
     }
+}
+
+/// Whether `reason` names a file and line that ends with `place`.
+fn is_at(reason: &Value, place: &str) -> bool {
+    let file = reason["file"].as_str().unwrap_or_default();
+    format!("{file}:{}", reason["line"]).ends_with(&format!("/{place}"))
 }
 
 impl Case {
@@ -185,11 +196,12 @@ impl Step {
     fn read(value: toml::Value) -> Result<Step, String> {
         let toml::Value::Table(mut table) = value else { return Err(format!("a step is no table: {value:?}")) };
         let gone = table.contains_key("gone").then(|| take(&mut table, "gone")).transpose()?;
+        let place = table.contains_key("place").then(|| take(&mut table, "place")).transpose()?;
         let mut rules = list(&mut table, "rules")?;
         rules.sort();
         let (dir, expect, after_line) =
             (take(&mut table, "dir")?, take(&mut table, "expect")?, take(&mut table, "after_line")?);
-        let step = Step { dir, expect, after_line, gone, rules };
+        let step = Step { dir, expect, after_line, gone, rules, place };
         match step.expect.as_str() {
             "applied" | "refused" if table.is_empty() => Ok(step),
             _ => Err(format!("`expect` is `{}`, unknown keys: {table:?}", step.expect)),

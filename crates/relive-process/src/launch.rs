@@ -33,8 +33,6 @@ pub struct LaunchSpec {
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory; relive's own if absent.
     pub cwd: Option<PathBuf>,
-    /// Signals that relive handles or ignores but that the program starts with the default effect of.
-    pub default_signals: Vec<i32>,
 }
 
 /// The agent to preload, and where it finds what.
@@ -63,7 +61,9 @@ pub fn spawn(spec: &LaunchSpec, agent: Option<&AgentSpec<'_>>) -> Result<Child> 
     }
     // Reserves the number in this process until the child has its copy.
     let inherited = agent.map(|agent| preload(&mut command, spec, agent)).transpose()?;
-    sys::inherit(&mut command, inherited.as_ref().map(AsRawFd::as_raw_fd), spec.default_signals.clone());
+    if let Some(fd) = &inherited {
+        sys::inherit(&mut command, fd.as_raw_fd());
+    }
     let failed = |why: std::io::Error| Error::Fatal(format!("cannot start `{}`: {why}", spec.program.display()));
     let pid = command.spawn().map_err(failed)?.id();
     let handle = sys::open_process(pid).map_err(|why| Error::system(pid, "open a handle", &why))?;

@@ -12,6 +12,7 @@
 //! real-time priority where permitted, or busy programs would starve it.
 
 mod restart;
+mod stack;
 mod tracee;
 mod tracer;
 
@@ -104,6 +105,20 @@ pub struct CapturedThread {
     pub stack: Vec<u8>,
 }
 
+impl CapturedThread {
+    /// The words of the copy, in ascending order.
+    pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()))
+    }
+
+    /// Whether there may be more of the stack than was copied.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        let copied = self.stack.len() as u64;
+        copied >= STACK_MAX || copied == STACK_UNKNOWN
+    }
+}
+
 /// A process all of whose threads are stopped.
 #[derive(Debug)]
 pub struct Stopped {
@@ -142,6 +157,15 @@ impl Stopped {
     /// `Gone` if the program was killed meanwhile.
     pub fn capture_stacks(&self, map: &MemoryMap) -> Result<Vec<CapturedThread>> {
         self.threads.iter().map(|thread| self.capture(thread, map)).collect()
+    }
+
+    /// Whether `wanted` holds for some word on the stack of one of the threads, to its end, or on a stack that a signal
+    /// handler of the thread interrupted. `map` as for [`Stopped::capture_stacks`].
+    ///
+    /// # Errors
+    /// `Gone` if the program was killed meanwhile.
+    pub fn any_word(&self, thread: &Thread, map: &MemoryMap, wanted: &mut dyn FnMut(u64) -> bool) -> Result<bool> {
+        stack::any_word(&self.memory, thread, map, wanted)
     }
 
     fn capture(&self, thread: &Thread, map: &MemoryMap) -> Result<CapturedThread> {

@@ -75,21 +75,14 @@ pub(crate) fn duplicate(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd>
     owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }.into())
 }
 
-/// Lets the program that `command` starts inherit descriptor `kept`, with the default effect of `signals`.
-/// `kept` must stay open in this process until the program was started.
-pub(crate) fn inherit(command: &mut Command, kept: Option<RawFd>, signals: Vec<i32>) {
+/// Lets the program that `command` starts inherit descriptor `kept`, which must stay open in this process until the
+/// program was started.
+pub(crate) fn inherit(command: &mut Command, kept: RawFd) {
     let prepare = move || {
-        for signal in &signals {
-            // SAFETY: sets a default action, runs no handler; allowed between fork and exec.
-            unsafe { libc::signal(*signal, libc::SIG_DFL) };
-        }
-        if let Some(fd) = kept {
-            // SAFETY: changes a flag of a descriptor of the child; allowed between fork and exec.
-            checked(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())?;
-        }
-        Ok(())
+        // SAFETY: changes a flag of a descriptor of the child; allowed between fork and exec.
+        checked(unsafe { libc::fcntl(kept, libc::F_SETFD, 0) }.into()).map(drop)
     };
-    // SAFETY: `prepare` calls only async-signal-safe functions and allocates nothing: its captures are moved in.
+    // SAFETY: `prepare` calls only an async-signal-safe function and allocates nothing: its capture is moved in.
     unsafe { command.pre_exec(prepare) };
 }
 
@@ -160,9 +153,9 @@ pub(crate) enum TraceeState {
 pub(crate) fn tracee_state(tid: u32, is_main: bool) -> io::Result<TraceeState> {
     let flags = libc::__WALL | libc::__WNOTHREAD;
     let is_end = |code| matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED);
-    // A wait takes the report of a stop away whatever it asks for. So stops are asked for first, and the end without
-    // taking it.
-    if let Some(stopped) = if_child(wait_id(tid, libc::WSTOPPED | flags))?.flatten() {
+    // No report of a stop is ever taken: where a signal stopped the thread, the kernel keeps it in the report, and
+    // delivers it from there should this process be killed before it lets the thread go.
+    if let Some(stopped) = if_child(wait_id(tid, libc::WSTOPPED | libc::WNOWAIT | flags))?.flatten() {
         return Ok(TraceeState::Stopped(stopped.status));
     }
     match if_child(wait_id(tid, libc::WEXITED | libc::WNOWAIT | flags))? {

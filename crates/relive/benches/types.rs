@@ -1,5 +1,5 @@
 //! Debug information to types: of one object, and of the 36 that a larger edit may touch, one after the other and as many
-//! at a time as there are processors.
+//! at a time as there are processors. Then what an edit of 36 units costs in all: both sides read, and judged.
 
 mod common;
 
@@ -8,6 +8,7 @@ use std::thread;
 
 use criterion::Criterion;
 use relive::binary::types::{self, ObjectTypes};
+use relive::judge::{self, DeltaFacts, Facts, TypeSet, Verdict};
 
 use common::{Named, Subject};
 
@@ -41,7 +42,34 @@ fn read_types(criterion: &mut Criterion) {
     group.bench_function("36 objects, in parallel", |bencher| {
         bencher.iter_with_large_drop(|| in_parallel(&several, threads));
     });
+    let (old, new) = both_sides(&subject, &several);
+    group.bench_function("36 units, old and new read", |bencher| {
+        bencher.iter_with_large_drop(|| (in_parallel(&old, threads), in_parallel(&new, threads)));
+    });
+    let (old_types, new_types) = (in_parallel(&old, threads), in_parallel(&new, threads));
+    group.bench_function("36 units, judged", |bencher| bencher.iter(|| verdict(&old_types, &new_types)));
+    group.bench_function("36 units, old and new read and judged", |bencher| {
+        bencher.iter_with_large_drop(|| {
+            let (old, new) = (in_parallel(&old, threads), in_parallel(&new, threads));
+            assert!(matches!(verdict(&old, &new), Verdict::Accepted(_)), "the edit changes no type");
+            (old, new)
+        });
+    });
     group.finish();
+}
+
+/// The objects of 36 units before and after an edit: those that the larger edit changes, and others as they are.
+fn both_sides<'a>(subject: &'a Subject, several: &[&'a Named]) -> (Vec<&'a Named>, Vec<&'a Named>) {
+    let before = |new: &Named| subject.objects.iter().find(|old| old.0 == new.0);
+    let changed = subject.many.iter().filter_map(|new| Some((before(new)?, new)));
+    let is_changed = |old: &&&Named| subject.many.iter().any(|new| new.0 == old.0);
+    let others = several.iter().filter(|old| !is_changed(old)).map(|old| (*old, *old));
+    changed.chain(others).take(SEVERAL).unzip()
+}
+
+fn verdict(old: &[ObjectTypes], new: &[ObjectTypes]) -> Verdict {
+    let (old, new) = (TypeSet { objects: old.iter().collect() }, TypeSet { objects: new.iter().collect() });
+    judge::judge(&Facts { old, new, delta: DeltaFacts::default() })
 }
 
 fn main() {

@@ -8,9 +8,12 @@ mod facts;
 mod inbox;
 mod known;
 mod lines;
+mod liveness;
 mod patch;
 mod pending;
+mod places;
 mod program;
+mod sources;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! Every reader of foreign bytes on damaged files: no panic, no hang, no memory out of proportion.
 //!
 //! The files are small but real: an executable, its objects before and after an edit, an rlib and its members, made by
-//! rustc when the test begins. `RELIVE_FUZZ_ITERATIONS` sets how many inputs each test tries (some thousand if unset).
+//! rustc when the test begins. `RELIVE_FUZZ_ITERATIONS` sets how many inputs each test tries (some thousand if unset);
+//! `RELIVE_FUZZ_SECONDS` how long it goes on with others.
 
 mod common;
 

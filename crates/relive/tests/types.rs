@@ -127,7 +127,27 @@ fn swapped_and_renamed_fields_are_told() {
         "renamed",
         "pub struct P { a: u32 } pub fn f(p: &P) -> u32 { p.a }",
         "pub struct P { z: u32 } pub fn f(p: &P) -> u32 { p.z }",
-        &["type-layout: `app::P` keeps its 4 bytes but is laid out differently: field `a` is now called `z`"],
+        &["note field-renamed: `app::P`: field `a` is called `z` now and keeps its values"],
+    );
+    refused(
+        "renamed-of-a-variant",
+        "pub enum E { A { x: u8, y: u16 }, B } pub fn f(e: &E) -> u8 { if let E::A { x, .. } = e { *x } else { 0 } }",
+        "pub enum E { A { z: u8, y: u16 }, B } pub fn f(e: &E) -> u8 { if let E::A { z, .. } = e { *z } else { 0 } }",
+        &["note field-renamed: `app::E`: field `x` is called `z` now and keeps its values"],
+    );
+    refused(
+        "renamed-both",
+        "#[repr(C)] pub struct P { a: u32, b: u32 } pub fn f(p: &P) -> u32 { p.a + p.b }",
+        "#[repr(C)] pub struct P { c: u32, d: u32 } pub fn f(p: &P) -> u32 { p.c + p.d }",
+        &["type-layout: `app::P` keeps its 8 bytes but is laid out differently: field `a` is now called `c`, \
+           field `b` is now called `d`"],
+    );
+    refused(
+        "renamed-and-moved",
+        "#[repr(C)] pub struct P { a: u32, b: u64 } pub fn f(p: &P) -> u64 { p.b }",
+        "#[repr(C)] pub struct P { b: u64, c: u32 } pub fn f(p: &P) -> u64 { p.b }",
+        &["type-layout: `app::P` keeps its 16 bytes but is laid out differently: new field `c: u32` at offset 8, \
+           field `a: u32` is gone, `b` moved from 8 to 0"],
     );
 }
 

@@ -3,6 +3,7 @@
 mod code;
 mod edges;
 mod files;
+mod rules;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ pub(crate) struct File {
 /// A check and what it is called.
 type Check = (&'static str, fn(&[File]) -> Vec<String>);
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 8] = [
     ("crates use only what they may", edges::crates),
     ("modules use only what lies to their left", edges::modules),
     ("the pure stages are pure", edges::purity),
@@ -26,6 +27,7 @@ const CHECKS: [Check; 7] = [
     ("only the terminal prints", files::printing),
     ("every source file says what it is", files::openings),
     ("no path of a machine", files::machine_paths),
+    ("every rule has a file, a page and a case", rules::rules),
 ];
 
 /// Runs every check and prints what it found.
@@ -58,6 +60,8 @@ fn read_tree(root: &Path) -> Result<Vec<File>, String> {
                 if is_ours(&entry.file_name().to_string_lossy()) {
                     folders.push(path);
                 }
+            } else if entry.file_name() == ".git" {
+                // In a worktree it is a file, and names the repository's place on this machine.
             } else if let Ok(text) = fs::read_to_string(&path) {
                 files.push(File { path: relative(root, path), text });
             }

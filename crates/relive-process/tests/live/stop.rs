@@ -1,5 +1,7 @@
 //! Stopping and letting go, seen from the program: nothing is lost, nothing is interrupted, nothing stays behind.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::Program;
@@ -99,6 +101,61 @@ fn queued_signals_arrive_once_and_in_order() {
     assert!(stops > 100, "only {stops} stops");
     assert_eq!(program.word(3), 0, "signals out of order, of {} after {stops} stops", program.word(1));
     assert_eq!(program.end(), Some(0));
+}
+
+/// The environment key that has the test below stop a process until it is killed.
+const STOP_FOR_EVER: &str = "RELIVE_TEST_STOP_FOR_EVER";
+
+#[test]
+#[ignore = "the helper of the test below"]
+fn stops_until_it_is_killed() {
+    let Some(pid) = std::env::var(STOP_FOR_EVER).ok().and_then(|pid| pid.parse().ok()) else { return };
+    let Ok(memory) = relive_process::memory::Memory::open(pid) else { return };
+    let Ok(_stopped) = stop(&memory, &StopOptions::default()) else { return };
+    println!("\nstopped");
+    std::thread::park();
+}
+
+/// Stops `program` from a process of its own, which is killed before it lets go.
+fn stop_and_be_killed(program: &Program) {
+    let mut tool = Command::new(std::env::current_exe().expect("this test has a file"));
+    tool.args(["--exact", "stop::stops_until_it_is_killed", "--ignored", "--nocapture"]).stdout(Stdio::piped());
+    let mut tool = tool.env(STOP_FOR_EVER, program.pid().to_string()).spawn().expect("this test can be started");
+    let lines = BufReader::new(tool.stdout.take().expect("it is piped")).lines();
+    // The end of the lines is the end of a tool that found no program any more.
+    lines.map_while(Result::ok).find(|line| line == "stopped");
+    tool.kill().expect("it is our child");
+    tool.wait().expect("it is our child");
+}
+
+#[test]
+fn a_tool_that_is_killed_while_it_stops_loses_no_signal() {
+    let program = Program::start("threads", "numbers");
+    let mut kills = 0;
+    while program.word(1) < 20_000 && program.word(3) == 0 {
+        stop_and_be_killed(&program);
+        kills += 1;
+    }
+    assert_eq!(program.word(3), 0, "a signal was lost, {} came before, {kills} tools were killed", program.word(1));
+    assert!(kills > 10, "only {kills} tools were killed");
+    assert_eq!(program.end(), Some(0));
+}
+
+#[test]
+fn a_word_is_found_however_deep_it_lies_and_below_a_signal_on_another_stack() {
+    const MARK: u64 = 0x5ca_1ab1_e0dd_ba11;
+    for mode in ["deep", "other-stack"] {
+        let program = Program::start("threads", mode);
+        program.wait_until("it is parked", |program| program.word(1) == 1);
+        let map = MemoryMap::read(program.pid()).expect("the program runs");
+        let stopped = stop_now(&program);
+        let captured = stopped.capture_stacks(&map).expect("the program runs");
+        let (thread, stack) = (&captured[0].thread, &captured[0].stack);
+        let found = |mark: u64| stopped.any_word(thread, &map, &mut |word| word == mark).expect("the program runs");
+        assert!(!stack.windows(8).any(|word| word == MARK.to_le_bytes()), "{mode}: the capture alone would do");
+        assert!(found(MARK) && !found(MARK ^ 0xff), "{mode}");
+        stopped.resume().expect("all threads were as the kernel promises");
+    }
 }
 
 #[test]

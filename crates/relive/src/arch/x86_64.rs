@@ -135,6 +135,20 @@ pub fn is_branch_field(code: &[u8], offset: u64) -> bool {
     }
 }
 
+/// Whether the 4-byte field at `offset` of `code` is the operand of a `lea`, which nothing follows.
+#[must_use]
+pub fn is_address_field(code: &[u8], offset: u64) -> bool {
+    let head = usize::try_from(offset).ok().and_then(|at| code.get(at.checked_sub(3)?..at));
+    matches!(head, Some([0x48 | 0x4c, 0x8d, operand]) if operand & 0xc7 == 0x05)
+}
+
+/// The offset behind each instruction of `code`, in order.
+#[must_use]
+pub fn instruction_ends(code: &[u8]) -> Vec<u64> {
+    let decoder = iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE);
+    decoder.into_iter().map(|instruction| instruction.next_ip()).collect()
+}
+
 fn rel32(from: LiveAddr, to: LiveAddr) -> Option<[u8; 4]> {
     i32::try_from(to.minus(from)).ok().map(i32::to_le_bytes)
 }

@@ -15,6 +15,11 @@ pub fn readable(linkage_name: &str) -> String {
     }
 }
 
+/// Whether the compiler made the name up from a path, so that only the program's own Rust code knows it.
+pub fn is_mangled(linkage_name: &str) -> bool {
+    rustc_demangle::try_demangle(without_suffix(linkage_name)).is_ok()
+}
+
 /// The same for an old and a new symbol that differ only in hashes, crate disambiguators and the numbers of closures
 /// and impls.
 pub fn path_key(linkage_name: &str) -> String {

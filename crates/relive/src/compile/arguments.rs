@@ -14,6 +14,8 @@ pub(crate) struct Arguments {
     pub(crate) emit: Vec<String>,
     pub(crate) opt_level: String,
     pub(crate) debuginfo: String,
+    /// Whether the program is optimised as a whole when it is linked.
+    pub(crate) link_time: bool,
     pub(crate) extra_filename: String,
     pub(crate) metadata: String,
     pub(crate) incremental: Option<PathBuf>,
@@ -85,6 +87,9 @@ impl Arguments {
         match key.to_str().unwrap_or_default() {
             "opt-level" => self.opt_level = text,
             "debuginfo" => self.debuginfo = text,
+            // Without a value it is the fat kind; rustc's own kind within a crate does nothing without optimisation.
+            "lto" => self.link_time = !matches!(text.as_str(), "off" | "no" | "n" | "false" | "thin-local"),
+            "linker-plugin-lto" => self.link_time = !matches!(text.as_str(), "off" | "no" | "n" | "false"),
             "extra-filename" => self.extra_filename = text,
             "metadata" => self.metadata = text,
             "incremental" => self.incremental = Some(value.into()),
@@ -309,6 +314,17 @@ mod tests {
         assert_eq!(found.externs, [("engine".to_owned(), PathBuf::from("/t/deps/libengine-27da.rlib"))]);
         assert_eq!(found.output(Path::new("/t/deps")), Path::new("/t/deps/app-2dd1"));
         assert_eq!(found.linker_or_default(), Path::new("/usr/bin/clang"));
+    }
+
+    #[test]
+    fn optimisation_of_the_whole_program_is_seen() {
+        let found = |flags: &[&str]| Arguments::parse(&os(flags), false).link_time;
+        for flags in [&["-C", "lto"][..], &["-Clto=thin"], &["-C", "lto=fat"], &["-C", "linker-plugin-lto"]] {
+            assert!(found(flags), "{flags:?}");
+        }
+        for flags in [&[][..], &["-C", "lto=off"], &["-Clto=off", "-C", "embed-bitcode=no"], &["-Clto=thin-local"]] {
+            assert!(!found(flags), "{flags:?}");
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Unit {
     pub is_lib: bool,
     /// rustc's `opt-level`, as given.
     pub opt_level: String,
+    /// Whether it is optimised together with others when the program is linked.
+    pub link_time: bool,
     /// rustc's `debuginfo`, as given.
     pub debuginfo: String,
     /// The files it was made from, absolute; those that exist.
@@ -100,7 +102,7 @@ const IDLE_SAVES: u32 = 5;
 
 /// Builds the program with cargo and remembers how. Lines of cargo's text go to `say`.
 pub fn first_build(settings: &BuildSettings, say: &mut dyn FnMut(String)) -> Result<Baseline, FirstBuildError> {
-    let configured = config::read(&settings.cwd);
+    let configured = config::read(&settings.cwd, &settings.cargo_run_args);
     let mut project = Project::find(settings, say)?;
     project.triples.extend(configured.target.clone());
     if configured.runner {
@@ -138,7 +140,28 @@ pub fn first_build(settings: &BuildSettings, say: &mut dyn FnMut(String)) -> Res
     })
 }
 
+impl Unit {
+    /// The file that rustc is given, absolute.
+    pub fn root_file(&self) -> Option<PathBuf> {
+        let record = &self.known.record;
+        let mut sources = record.args.iter().map(|arg| Path::new(&arg.0));
+        let root = sources.find(|arg| arg.extension().is_some_and(|extension| extension == "rs"))?;
+        Some(Path::new(&record.cwd.0).join(root))
+    }
+
+    /// The manifest of its package.
+    pub fn manifest(&self) -> Option<PathBuf> {
+        let (_, folder) = self.known.record.env.iter().find(|(key, _)| key.0 == "CARGO_MANIFEST_DIR")?;
+        Some(Path::new(&folder.0).join("Cargo.toml"))
+    }
+}
+
 impl Baseline {
+    /// The manifest of the workspace, which has the profiles.
+    pub fn workspace_manifest(&self) -> PathBuf {
+        self.project.root.join("Cargo.toml")
+    }
+
     /// What to watch, and which unit each file belongs to.
     pub fn inputs(&self) -> Inputs {
         // What build scripts write, no user saves.
@@ -332,6 +355,7 @@ fn unit(known: &Known, deps: Vec<usize>) -> Result<Unit, Error> {
         crate_name: known.parsed.crate_name.clone(),
         is_lib: known.parsed.role() == Role::Lib,
         opt_level: known.parsed.opt_level.clone(),
+        link_time: known.parsed.link_time,
         debuginfo: known.parsed.debuginfo.clone(),
         inputs: inputs.collect(),
         deps,

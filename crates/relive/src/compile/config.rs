@@ -1,5 +1,5 @@
-//! The few keys of cargo's configuration that relive must know to stand in for: takes the folder cargo runs in, finds the
-//! files cargo would read, gives the user's rustc wrappers, build target and runners. Everything else is cargo's business;
+//! The few keys of cargo's configuration that relive must know to stand in for: takes the folder cargo runs in and its
+//! arguments, finds the files cargo would read, gives the user's rustc wrappers, build target and runners. Everything else is cargo's business;
 //! a file that cannot be read or understood is left for cargo to complain about.
 
 use std::env;
@@ -40,12 +40,18 @@ pub(crate) struct Configured {
     pub(crate) runner: bool,
 }
 
-/// Reads environment and files as cargo would for a run in `cwd`.
-pub(crate) fn read(cwd: &Path) -> Configured {
-    let mut found = Configured::default();
-    let first = |keys: [&str; 2]| keys.iter().find_map(env::var_os);
-    found.wrapper = first(["RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"]);
-    found.workspace_wrapper = first(["RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER"]);
+/// Reads environment, arguments and files as cargo would for a run in `cwd`.
+pub(crate) fn read(cwd: &Path, args: &[OsString]) -> Configured {
+    let mut found = Configured {
+        wrapper: env::var_os("RUSTC_WRAPPER"),
+        workspace_wrapper: env::var_os("RUSTC_WORKSPACE_WRAPPER"),
+        ..Configured::default()
+    };
+    for (table, file) in on_command_line(cwd, args) {
+        found.add(&table, &file);
+    }
+    found.wrapper = found.wrapper.or_else(|| env::var_os("CARGO_BUILD_RUSTC_WRAPPER"));
+    found.workspace_wrapper = found.workspace_wrapper.or_else(|| env::var_os("CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER"));
     found.runner = env::vars_os()
         .any(|(key, _)| key.to_str().is_some_and(|key| key.starts_with("CARGO_TARGET_") && key.ends_with("_RUNNER")));
     for file in files(cwd) {
@@ -57,6 +63,27 @@ pub(crate) fn read(cwd: &Path) -> Configured {
     for wrapper in [&mut found.wrapper, &mut found.workspace_wrapper] {
         *wrapper = wrapper.take().filter(|name| !name.is_empty());
     }
+    found
+}
+
+/// What `--config` says, the strongest first, and the file that paths in it are relative to.
+fn on_command_line(cwd: &Path, args: &[OsString]) -> Vec<(Table, PathBuf)> {
+    let mut found = Vec::new();
+    let mut rest = args.iter().map(|arg| arg.to_string_lossy());
+    while let Some(arg) = rest.next() {
+        let value = match arg.strip_prefix("--config") {
+            Some("") => rest.next(),
+            Some(value) => value.strip_prefix('=').map(|value| value.to_owned().into()),
+            None => None,
+        };
+        let Some(value) = value else { continue };
+        let file = cwd.join(&*value);
+        let text = fs::read_to_string(&file).ok();
+        let place = if text.is_some() { file } else { cwd.join(".cargo/config.toml") };
+        let table = text.as_deref().unwrap_or(&value).parse::<Table>().ok();
+        found.extend(table.map(|table| (table, place)));
+    }
+    found.reverse();
     found
 }
 
@@ -100,5 +127,16 @@ mod tests {
         assert_eq!(found.wrapper, Some("sccache".into()));
         assert_eq!((found.target.as_deref(), found.runner), (Some("x"), true));
         assert_eq!(program("sccache", Path::new("/p/.cargo/config.toml")), "sccache");
+    }
+
+    #[test]
+    fn wrappers_on_the_command_line_are_chained_and_the_last_one_counts() {
+        let args =
+            ["--bin", "app", "--config", "build.rustc-wrapper='first'", "--config=build.rustc-wrapper='tools/w'"];
+        let mut found = Configured::default();
+        for (table, file) in on_command_line(Path::new("/nowhere/p"), &args.map(OsString::from)) {
+            found.add(&table, &file);
+        }
+        assert_eq!(found.wrapper, Some("/nowhere/p/tools/w".into()));
     }
 }

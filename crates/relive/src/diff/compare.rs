@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::binary::names;
-use crate::binary::object::{NameId, Object, Place, SectionId, SymbolId, SymbolKind};
+use crate::binary::object::{NameId, Object, Place, Role, SectionId, SymbolId, SymbolKind};
 use crate::diff::pair::{self, Contestant, FunctionFacts};
 use crate::diff::print::{LocationRef, Print, Printer};
 use crate::diff::running::{NewObject, ObjectKey, Running, is_definition};
@@ -67,6 +67,8 @@ pub struct StaticChange {
     pub thread_local: bool,
     /// Whether its initial value is another one.
     pub value: bool,
+    /// Whether it is an immutable one that gets storage of its own, beside the old one's.
+    pub renewed: bool,
 }
 
 /// What a build changes.
@@ -164,6 +166,8 @@ struct Variable {
     text: String,
     size: u64,
     thread_local: bool,
+    /// Whether the program can never write to it.
+    immutable: bool,
     own: u128,
     refs: Vec<NameId>,
 }
@@ -191,6 +195,8 @@ struct Sides {
     /// Contested new names and their partners.
     partner: FxHashMap<NameId, Option<NameId>>,
     contested_old: FxHashSet<NameId>,
+    /// New names of immutable variables with another value, and what they were called.
+    renewed: FxHashMap<NameId, NameId>,
 }
 
 impl Side {
@@ -231,7 +237,7 @@ impl Side {
             let Place::In(section, offset) = symbol.place else { continue };
             let id = SymbolId(index as u32);
             let text = object.name(symbol);
-            if object.section(section).role == crate::binary::object::Role::Text {
+            if object.section(section).role == Role::Text {
                 if object.function_of(section) == Some(id) {
                     let print = printer.section(section);
                     self.add_function(symbol.id, at, object, section, print, text);
@@ -248,6 +254,7 @@ impl Side {
                     text: text.to_owned(),
                     size: symbol.size,
                     thread_local: symbol.kind == SymbolKind::Tls,
+                    immutable: matches!(object.section(section).role, Role::ReadOnly | Role::RelRo),
                     own: print.own ^ u128::from(offset),
                     refs,
                 });
@@ -312,7 +319,13 @@ impl Sides {
                 (old.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), new)
             })
         };
-        Sides { old, new, partner: FxHashMap::default(), contested_old: FxHashSet::default() }
+        Sides {
+            old,
+            new,
+            partner: FxHashMap::default(),
+            contested_old: FxHashSet::default(),
+            renewed: FxHashMap::default(),
+        }
     }
 
     /// Finds the functions that names alone do not settle, and pairs them. Debug information is asked only if there are
@@ -337,6 +350,30 @@ impl Sides {
         let pairs = pair::pair(&olds, &news);
         self.contested_old = olds.iter().map(|old| old.name).collect();
         self.partner = news.iter().map(|new| (new.name, pairs.get(&new.name).copied())).collect();
+        while self.renew() {}
+    }
+
+    /// Parts immutable variables from their partners where the value is another one, as constants without a name are:
+    /// the new one is an item of its own, and what refers to it is other code, or another value, for that. Whether there
+    /// were any; then others may have to follow.
+    ///
+    /// The storage of the old one is not written to: references into it are alive, a thread may have read one half of
+    /// it, and no write of more than a word is whole if relive is killed.
+    fn renew(&mut self) -> bool {
+        let other = |(name, new): (&NameId, &Variable)| {
+            let old_name = self.translate(*name)?;
+            let old = self.old.variables.get(&old_name).filter(|old| old.immutable && new.immutable)?;
+            let differs = old.own != new.own || old.size != new.size || !self.same_refs(&old.refs, &new.refs);
+            // What is exported under a name of the user's choice may be read by code that is not ours.
+            (differs && names::is_mangled(&new.text)).then_some((*name, old_name))
+        };
+        let found: Vec<_> = self.new.variables.iter().filter_map(other).collect();
+        for (name, old) in &found {
+            self.partner.insert(*name, None);
+            self.contested_old.insert(*old);
+            self.renewed.insert(*name, *old);
+        }
+        !found.is_empty()
     }
 
     /// Variables of every path on which one came, went or changed. Variables of one path are told apart by numbers in
@@ -493,6 +530,8 @@ impl Sides {
                 }
                 None => {
                     delta.renamed.insert(*name, None);
+                    let old = self.renewed.get(name).and_then(|old| self.old.variables.get(old));
+                    delta.statics.extend(old.map(|old| change(old, new, true, true)));
                 }
             }
         }
@@ -502,11 +541,11 @@ impl Sides {
 
     /// Paths on which both an old and a new variable have no partner: nothing tells which storage is whose.
     fn ambiguous(&self) -> Vec<String> {
-        let partners: FxHashSet<_> = self.partner.values().flatten().copied().collect();
+        let partners: FxHashSet<_> = self.partner.values().flatten().chain(self.renewed.values()).copied().collect();
         let lost = self.contested_old.iter().filter(|name| !partners.contains(name));
         let lost: FxHashSet<u64> =
             lost.filter_map(|name| self.old.variables.get(name)).map(|old| path_hash(&old.text)).collect();
-        let alone = self.partner.iter().filter(|(_, old)| old.is_none());
+        let alone = self.partner.iter().filter(|(name, old)| old.is_none() && !self.renewed.contains_key(*name));
         let alone = alone.filter_map(|(name, _)| self.new.variables.get(name));
         let mut out: Vec<_> =
             alone.filter(|new| lost.contains(&path_hash(&new.text))).map(|new| new.text.clone()).collect();
@@ -515,16 +554,25 @@ impl Sides {
     }
 
     fn variable(&self, old: &Variable, new: &Variable, renamed: bool, delta: &mut Delta) {
-        let value = old.own != new.own || !self.same_refs(&old.refs, &new.refs);
+        // An initial value that only refers to what is renewed was not edited.
+        let was = |name: &NameId| self.renewed.get(name).copied().or_else(|| self.translate(*name));
+        let same_refs =
+            old.refs.len() == new.refs.len() && old.refs.iter().zip(&new.refs).all(|(old, new)| was(new) == Some(*old));
+        let value = old.own != new.own || !same_refs;
         if value || renamed || old.size != new.size {
-            delta.statics.push(StaticChange {
-                name: new.text.clone(),
-                old_name: old.text.clone(),
-                size: (old.size, new.size),
-                thread_local: new.thread_local,
-                value,
-            });
+            delta.statics.push(change(old, new, value, false));
         }
+    }
+}
+
+fn change(old: &Variable, new: &Variable, value: bool, renewed: bool) -> StaticChange {
+    StaticChange {
+        name: new.text.clone(),
+        old_name: old.text.clone(),
+        size: (old.size, new.size),
+        thread_local: new.thread_local,
+        value,
+        renewed,
     }
 }
 

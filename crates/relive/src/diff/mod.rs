@@ -9,8 +9,10 @@ pub mod print;
 pub mod reach;
 pub mod running;
 pub mod threads;
+pub mod users;
 
 pub use compare::{Delta, Fate, LocationMove, StaticChange, compare};
 pub use reach::{Libraries, Problem, Reach, reach};
 pub use running::{Live, LiveFunction, NewObject, ObjectKey, Running};
 pub use threads::{NoThreadRoom, ThreadRoom};
+pub use users::users;

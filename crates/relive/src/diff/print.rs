@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::arch::RelocKind;
+use crate::arch::x86_64;
 use crate::binary::object::{Object, Place, Reloc, Role, SectionId, SymbolId};
 
 /// The fingerprint of a section.
@@ -42,8 +43,6 @@ pub const LOCATION_SIZE: u64 = 24;
 /// Offset of line and column (two `u32`) in a `Location`.
 pub const LOCATION_LINE: u64 = 16;
 
-const DEEPEST: u32 = 64;
-
 /// What a relocation refers to.
 enum Target {
     /// A named item, and how far from its beginning.
@@ -60,107 +59,196 @@ enum Target {
 pub struct Printer<'o> {
     object: &'o Object,
     known: FxHashMap<(SectionId, u64), Rc<Print>>,
+    /// Where the instructions of one section end.
+    instructions: (SectionId, Vec<u64>),
+}
+
+/// What a relocation comes to in a print.
+enum Meaning {
+    Named(SymbolId, i64),
+    /// A place that is only told by its offset: in the section itself, or in code.
+    Place(i64),
+    /// A `Location`: line and column; its file's name is bytes of the section, here.
+    Location(u32, u32, SectionId, std::ops::Range<usize>),
+    /// Bytes without a name of their own, and how far behind their beginning.
+    Inner(Inner, i64),
+    Absolute(u64),
+    Unknown(u16),
+}
+
+/// Bytes of a section that are compared by content.
+#[derive(Clone)]
+struct Inner {
+    section: SectionId,
+    range: std::ops::Range<u64>,
+}
+
+impl Inner {
+    fn key(&self) -> (SectionId, u64) {
+        (self.section, self.range.start)
+    }
 }
 
 impl<'o> Printer<'o> {
     /// A printer for `object`.
     #[must_use]
     pub fn new(object: &'o Object) -> Printer<'o> {
-        Printer { object, known: FxHashMap::default() }
+        Printer { object, known: FxHashMap::default(), instructions: (SectionId(0), Vec::new()) }
     }
 
     /// The print of a whole section, its function's LSDA included.
     pub fn section(&mut self, section: SectionId) -> Print {
         let size = self.object.section(section).size;
         let mut print = Draft::new();
-        self.range(&mut print, section, 0..size, 0);
+        self.range(&mut print, &Inner { section, range: 0..size }, true);
         for frame in self.object.frames.of.get(&section).map_or(&[][..], Vec::as_slice) {
             if let Some(lsda) = frame.lsda {
                 let size = self.object.section(lsda).size;
                 print.word(7);
-                self.range(&mut print, lsda, 0..size, 1);
+                self.range(&mut print, &Inner { section: lsda, range: 0..size }, false);
             }
         }
         print.finish()
     }
 
-    fn range(&mut self, print: &mut Draft, section: SectionId, range: std::ops::Range<u64>, depth: u32) {
+    fn range(&mut self, print: &mut Draft, what: &Inner, outermost: bool) {
         let object = self.object;
-        let data = object.section(section);
+        let (section, range) = (what.section, &what.range);
         let bytes = object.bytes(section);
-        let first = data.relocs.partition_point(|reloc| reloc.offset < range.start);
         let mut at = range.start;
         print.word(range.end - range.start);
-        print.word(data.role as u64);
-        for reloc in data.relocs[first..].iter().take_while(|reloc| reloc.offset < range.end) {
+        print.word(object.section(section).role as u64);
+        for reloc in relocs(object, what) {
             print.bytes(bytes.get(at as usize..reloc.offset as usize).unwrap_or_default());
             at = reloc.offset + reloc.kind.width();
             print.word(reloc.offset - range.start);
-            self.reloc(print, section, reloc, depth);
+            self.reloc(print, section, reloc, outermost);
         }
         print.bytes(bytes.get(at as usize..range.end as usize).unwrap_or_default());
     }
 
-    fn reloc(&mut self, print: &mut Draft, from: SectionId, reloc: &Reloc, depth: u32) {
+    fn reloc(&mut self, print: &mut Draft, from: SectionId, reloc: &Reloc, outermost: bool) {
         print.word(kind_number(reloc.kind));
-        match target(self.object, reloc) {
-            Target::Named(symbol, distance) => {
+        let behind = if outermost { self.behind_field(from, reloc) } else { 0 };
+        match meaning(self.object, from, reloc, outermost, behind) {
+            Meaning::Named(symbol, distance) => {
                 print.word(1);
                 print.word(distance as u64);
                 print.name(symbol);
             }
-            Target::Anonymous(section, offset)
-                if section == from || depth >= DEEPEST || self.object.section(section).role == Role::Text =>
-            {
+            Meaning::Place(offset) => {
                 print.word(2);
                 print.word(offset as u64);
             }
-            Target::Anonymous(section, offset) => {
-                if depth == 0
-                    && reloc.kind == RelocKind::Pc32
-                    && self.object.section(from).role == Role::Text
-                    && let Some((line, column, file)) = location(self.object, section, offset)
-                {
-                    print.word(3);
-                    print.bytes(file);
-                    print.locations.push(LocationRef { offset: reloc.offset, addend: reloc.addend, line, column });
-                    return;
-                }
-                self.anonymous(print, section, offset, depth);
+            Meaning::Location(line, column, section, file) => {
+                print.word(3);
+                print.bytes(self.object.bytes(section).get(file).unwrap_or_default());
+                print.locations.push(LocationRef { offset: reloc.offset, addend: reloc.addend, line, column });
             }
-            Target::Absolute(value) => {
+            Meaning::Inner(inner, rest) => {
+                print.word(4);
+                print.word(rest as u64);
+                let known = self.inner(inner);
+                print.word(known.own as u64);
+                print.word((known.own >> 64) as u64);
+                for symbol in &known.refs {
+                    print.name(*symbol);
+                }
+            }
+            Meaning::Absolute(value) => {
                 print.word(5);
                 print.word(value);
             }
-            Target::Unknown(raw) => {
+            Meaning::Unknown(raw) => {
                 print.word(6);
                 print.word(u64::from(raw));
             }
         }
     }
 
-    fn anonymous(&mut self, print: &mut Draft, section: SectionId, offset: i64, depth: u32) {
-        let (range, rest) = element(self.object, section, offset);
-        print.word(4);
-        print.word(rest as u64);
-        let key = (section, range.start);
-        let known = match self.known.get(&key) {
-            Some(known) => Rc::clone(known),
-            None => {
-                // Should a constant come back to itself, it meets its own size there instead of going round for ever.
-                let size = Print { own: u128::from(range.end), refs: Vec::new(), locations: Vec::new() };
-                self.known.insert(key, Rc::new(size));
-                let mut inner = Draft::new();
-                self.range(&mut inner, section, range, depth + 1);
-                let made = Rc::new(inner.finish());
-                self.known.insert(key, Rc::clone(&made));
-                made
+    /// The print of bytes without a name. Those that they refer to come first: constants can be nested deeper than the
+    /// stack of a thread.
+    fn inner(&mut self, inner: Inner) -> Rc<Print> {
+        if let Some(known) = self.known.get(&inner.key()) {
+            return Rc::clone(known);
+        }
+        let key = inner.key();
+        let mut open = vec![(self.begin(inner), 0)];
+        while let Some((inner, looked_at)) = open.pop() {
+            let left = relocs(self.object, &inner).iter().enumerate().skip(looked_at);
+            let next = left.filter_map(|(at, reloc)| match meaning(self.object, inner.section, reloc, false, 0) {
+                Meaning::Inner(next, _) => Some((at, next)),
+                _ => None,
+            });
+            match next.into_iter().find(|(_, next)| !self.known.contains_key(&next.key())) {
+                Some((at, next)) => {
+                    open.push((inner, at + 1));
+                    open.push((self.begin(next), 0));
+                }
+                None => {
+                    let mut draft = Draft::new();
+                    self.range(&mut draft, &inner, false);
+                    self.known.insert(inner.key(), Rc::new(draft.finish()));
+                }
             }
+        }
+        self.known.get(&key).map_or_else(|| Rc::new(Draft::new().finish()), Rc::clone)
+    }
+
+    /// Should a constant come back to itself, it meets its own size there instead of going round for ever.
+    fn begin(&mut self, inner: Inner) -> Inner {
+        let size = Print { own: u128::from(inner.range.end), refs: Vec::new(), locations: Vec::new() };
+        self.known.insert(inner.key(), Rc::new(size));
+        inner
+    }
+
+    /// How many bytes of its instruction lie behind a field in code that refers to merged elements: which one is meant is
+    /// told by the byte.
+    fn behind_field(&mut self, from: SectionId, reloc: &Reloc) -> u64 {
+        let object = self.object;
+        let merged = match object.symbol(reloc.symbol).place {
+            Place::In(section, _) => object.section(section).merge_size > 0,
+            Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => false,
         };
-        print.word(known.own as u64);
-        print.word((known.own >> 64) as u64);
-        for symbol in &known.refs {
-            print.name(*symbol);
+        let code = object.bytes(from);
+        let counts = merged && field_to_end(reloc.kind) != 0 && object.section(from).role == Role::Text;
+        if !counts || x86_64::is_address_field(code, reloc.offset) {
+            return 0;
+        }
+        if self.instructions.0 != from {
+            self.instructions = (from, x86_64::instruction_ends(code));
+        }
+        let end = reloc.offset + reloc.kind.width();
+        let ends = &self.instructions.1;
+        ends.get(ends.partition_point(|other| *other < end)).map_or(0, |found| found - end)
+    }
+}
+
+/// The relocations of fields that begin in a range.
+fn relocs<'o>(object: &'o Object, what: &Inner) -> &'o [Reloc] {
+    let relocs = &object.section(what.section).relocs;
+    let before = |end: u64| relocs.partition_point(|reloc| reloc.offset < end);
+    relocs.get(before(what.range.start)..before(what.range.end)).unwrap_or_default()
+}
+
+/// `behind`: how many bytes of its instruction lie behind the field.
+fn meaning(object: &Object, from: SectionId, reloc: &Reloc, outermost: bool, behind: u64) -> Meaning {
+    match target(object, reloc, behind) {
+        Target::Named(symbol, distance) => Meaning::Named(symbol, distance),
+        Target::Absolute(value) => Meaning::Absolute(value),
+        Target::Unknown(raw) => Meaning::Unknown(raw),
+        Target::Anonymous(section, offset) if section == from || object.section(section).role == Role::Text => {
+            Meaning::Place(offset)
+        }
+        Target::Anonymous(section, offset) => {
+            let in_code = outermost && reloc.kind == RelocKind::Pc32 && object.section(from).role == Role::Text;
+            if let Some((line, column, names, file)) =
+                Some(()).filter(|()| in_code).and_then(|()| location(object, section, offset))
+            {
+                return Meaning::Location(line, column, names, file);
+            }
+            let (range, rest) = element(object, section, offset);
+            Meaning::Inner(Inner { section, range }, rest)
         }
     }
 }
@@ -202,7 +290,7 @@ impl Draft {
     }
 }
 
-fn target(object: &Object, reloc: &Reloc) -> Target {
+fn target(object: &Object, reloc: &Reloc, behind: u64) -> Target {
     let symbol = object.symbol(reloc.symbol);
     // The same for a name that is defined elsewhere and for one that happens to be defined here.
     let distance = reloc.addend.wrapping_add(field_to_end(reloc.kind));
@@ -215,7 +303,7 @@ fn target(object: &Object, reloc: &Reloc) -> Target {
     if object.is_item(symbol) {
         return Target::Named(reloc.symbol, distance);
     }
-    let offset = (value as i64).wrapping_add(distance);
+    let offset = (value as i64).wrapping_add(distance).wrapping_add(behind as i64);
     // A section symbol or private label: the item whose bytes contain the place, if there is one.
     let inside = object.defined_in(section).iter().rev().find(|id| {
         let candidate = object.symbol(**id);
@@ -242,8 +330,9 @@ fn target(object: &Object, reloc: &Reloc) -> Target {
     }
 }
 
-/// How far the end of the instruction lies behind the field: PC-relative addends are counted from there. At least for
-/// instructions without a trailing immediate, which is all that the comparison of *contents* needs to be exact for.
+/// How far the end of the instruction lies behind the beginning of the field: PC-relative addends are counted from there.
+/// At least for instructions without a trailing immediate: elsewhere than in merged elements, a distance that is off by its
+/// length is off on both sides.
 fn field_to_end(kind: RelocKind) -> i64 {
     match kind {
         RelocKind::Pc32 | RelocKind::Plt32 | RelocKind::GotPcRel | RelocKind::GotTpOff => 4,
@@ -281,9 +370,9 @@ fn element(object: &Object, section: SectionId, offset: i64) -> (std::ops::Range
     }
 }
 
-/// Line, column and file name if the place is a `core::panic::Location`: 24 bytes of relocated constant data that begin
+/// Line, column and the place of the file name if the place is a `core::panic::Location`: 24 bytes of relocated constant data that begin
 /// with the address of a NUL-terminated `.rs` name in a section of merged strings, which is how rustc writes only these.
-fn location(object: &Object, section: SectionId, offset: i64) -> Option<(u32, u32, &[u8])> {
+fn location(object: &Object, section: SectionId, offset: i64) -> Option<(u32, u32, SectionId, std::ops::Range<usize>)> {
     let data = object.section(section);
     if offset != 0 || data.role != Role::RelRo || data.size != LOCATION_SIZE {
         return None;
@@ -292,20 +381,21 @@ fn location(object: &Object, section: SectionId, offset: i64) -> Option<(u32, u3
     if reloc.offset != 0 || reloc.kind != RelocKind::Abs64 {
         return None;
     }
-    let Target::Anonymous(names, at) = target(object, reloc) else { return None };
+    let Target::Anonymous(names, at) = target(object, reloc, 0) else { return None };
     if !object.section(names).strings {
         return None;
     }
     let bytes = object.bytes(section);
     let len = usize::try_from(u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?)).ok()?;
     let at = usize::try_from(at).ok()?;
-    let name = object.bytes(names).get(at..at.checked_add(len)?)?;
-    let ends = object.bytes(names).get(at + len) == Some(&0);
+    let file = at..at.checked_add(len)?;
+    let name = object.bytes(names).get(file.clone())?;
+    let ends = object.bytes(names).get(file.end) == Some(&0);
     if !ends || !name.ends_with(b".rs") || name.contains(&0) {
         return None;
     }
     let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    Some((word(16)?, word(20)?, name))
+    Some((word(16)?, word(20)?, names, file))
 }
 
 fn kind_number(kind: RelocKind) -> u64 {

@@ -125,6 +125,13 @@ pub enum Problem {
     NamelessStorage(String),
     /// A changed function of which the process only has private copies in crates that are not edited.
     ForeignCopy(String),
+    /// A library member, and its section of constructors or destructors that the process has not got.
+    Constructors {
+        /// The member.
+        member: String,
+        /// The section.
+        section: String,
+    },
     /// An object or archive that could not be read.
     Unreadable(String),
 }
@@ -614,9 +621,43 @@ impl Walk<'_> {
         }
         let object = Object::parse(data).map_err(|error| format!("`{name}`: {error}"))?;
         let object = Arc::new(object);
+        self.constructors(&object, &name);
         let index = self.adopt(&object, false);
         self.members.insert(name, index);
         Ok(Some((object, index)))
+    }
+
+    /// Functions that the loader would have run before `main`, or would run at the end. Nobody runs those of an image;
+    /// where the executable has all of them, the member is part of it and they have run.
+    fn constructors(&mut self, object: &Object, member: &str) {
+        let is_list = |name: &str| {
+            [".init_array", ".preinit_array", ".fini_array", ".ctors", ".dtors"]
+                .iter()
+                .any(|list| name.strip_prefix(list).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+        };
+        let lists = object.sections.iter().filter(|section| section.size > 0 && is_list(&section.name));
+        let new = lists.filter(|list| !list.relocs.iter().all(|entry| self.is_linked(object, entry.symbol)));
+        let problems: Vec<_> = new
+            .map(|list| Problem::Constructors { member: member.to_owned(), section: list.name.to_string() })
+            .collect();
+        self.reach.problems.extend(problems);
+    }
+
+    /// Whether the executable has the function of a library member that `id` stands for.
+    fn is_linked(&self, object: &Object, id: SymbolId) -> bool {
+        let symbol = object.symbol(id);
+        let named = match symbol.place {
+            Place::In(section, 0) if !object.is_item(symbol) => object.named_at(section, 0),
+            Place::In(..) | Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => Some(id),
+        };
+        let Some(symbol) = named.map(|id| object.symbol(id)) else { return false };
+        let exe = &self.running.exe;
+        let file = object.symbols.iter().find(|symbol| symbol.kind == SymbolKind::File);
+        let file = file.map_or("", |symbol| object.name(symbol));
+        exe.symbols(object.name(symbol)).any(|found| {
+            found.kind == SymbolKind::Function
+                && (symbol.binding != Binding::Local || exe.file_name(found.file) == file)
+        })
     }
 
     fn import(&mut self, name: &str) -> Referent {

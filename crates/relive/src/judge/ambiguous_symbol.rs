@@ -22,3 +22,22 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named(name), message, help));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::AmbiguousSymbol;
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+
+    #[test]
+    fn every_place_is_named() {
+        let delta = DeltaFacts {
+            ambiguous_symbols: vec![AmbiguousSymbol {
+                name: "helper".into(),
+                candidates: vec!["one".into(), "two".into()],
+            }],
+            ..DeltaFacts::default()
+        };
+        assert_eq!(told(delta), ["ambiguous-symbol: `helper`: `helper` stands for 2 things in the program: one, two",]);
+    }
+}

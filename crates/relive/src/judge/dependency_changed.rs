@@ -21,3 +21,21 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named(name), message, "Its old code cannot be compared with its new code."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+
+    #[test]
+    fn each_crate_is_named() {
+        let delta = DeltaFacts { changed_dependencies: vec!["serde".into(), "log".into()], ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            [
+                "dependency-changed: `serde`: `serde` was built anew and is part of the running program",
+                "dependency-changed: `log`: `log` was built anew and is part of the running program",
+            ]
+        );
+    }
+}

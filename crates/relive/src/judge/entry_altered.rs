@@ -22,3 +22,21 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(item, message, "Remove the breakpoint or hook and save again."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::Item;
+    use super::super::tests::told;
+
+    #[test]
+    fn each_function_is_named() {
+        let delta = DeltaFacts { altered_entries: vec![Item::named("app::tick")], ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            [
+                "entry-altered: `app::tick`: the code of `app::tick` in memory is not the built one: a breakpoint or another tool's hook",
+            ]
+        );
+    }
+}

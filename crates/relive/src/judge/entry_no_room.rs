@@ -22,3 +22,22 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&without.function, message, help));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+    use super::super::{Item, NoEntryRoom};
+
+    #[test]
+    fn the_function_and_why_are_named() {
+        let delta = DeltaFacts {
+            without_room: vec![NoEntryRoom { function: Item::named("app::nothing"), why: "1 byte of code".into() }],
+            ..DeltaFacts::default()
+        };
+        assert_eq!(
+            told(delta),
+            ["entry-no-room: `app::nothing`: `app::nothing` has no room for a jump: 1 byte of code",]
+        );
+    }
+}

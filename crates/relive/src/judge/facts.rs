@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Liveness;
 use crate::binary::types::{Level, ObjectTypes};
 
 /// All that is judged.
@@ -59,6 +60,12 @@ pub struct DeltaFacts {
     pub altered_entries: Vec<Item>,
     /// Sections that are gathered at link or load time and changed, by name.
     pub gathered_sections: Vec<String>,
+    /// Library members that new code needs and whose constructors have not run: which, as a sentence.
+    pub constructors: Vec<String>,
+    /// Edited units that are optimised as a whole when the program is linked.
+    pub link_time_units: Vec<String>,
+    /// A thread that stayed where the switch had to write, for as long as it was tried: which and where, in a clause.
+    pub in_the_way: Option<String>,
     /// Changed functions that the program has only as private copies of crates that were not compiled again.
     pub foreign_copies: Vec<Item>,
     /// Functions with another ABI that nothing but `main` leads to.
@@ -71,6 +78,8 @@ pub struct DeltaFacts {
     pub no_room: Option<String>,
     /// A fixed table of the agent is full: which, in a clause.
     pub tables_full: Option<String>,
+    /// What is known about the values of the types that look different; gathered only if there are any.
+    pub liveness: Option<Liveness>,
 }
 
 /// Something in the source.
@@ -124,6 +133,10 @@ pub struct ChangedStatic {
     pub new_size: u64,
     /// Its initial value is another one.
     pub initialiser_changed: bool,
+    /// It is immutable, and new code has the new value in storage of its own.
+    pub renewed: bool,
+    /// New code refers to it.
+    pub in_new_code: bool,
 }
 
 /// A new thread-local that cannot get storage.

@@ -22,3 +22,21 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(item, message, "The other crate's copy cannot be replaced."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::Item;
+    use super::super::tests::told;
+
+    #[test]
+    fn each_function_is_named() {
+        let delta = DeltaFacts { foreign_copies: vec![Item::named("app::helper")], ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            [
+                "foreign-copy: `app::helper`: the only copies of `app::helper` in the program belong to a crate that is not edited",
+            ]
+        );
+    }
+}

@@ -24,3 +24,21 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named(name), message, "What was gathered cannot be gathered again."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+
+    #[test]
+    fn each_section_is_named() {
+        let delta = DeltaFacts { gathered_sections: vec![".init_array".into()], ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            [
+                "gathered-section: `.init_array`: section `.init_array` changed: it is gathered when a program is linked or loaded, \
+             which has happened",
+            ]
+        );
+    }
+}

@@ -5,12 +5,17 @@
 //! functions (diff does, by the signature hashes of `binary::types`) and does not look for threads in old code (swap).
 
 mod ambiguous_symbol;
+mod constructor_not_run;
 mod dependency_changed;
 mod entry_altered;
 mod entry_no_room;
 mod facts;
+mod field_renamed;
 mod foreign_copy;
 mod gathered_section;
+mod layout_proved;
+mod link_time_optimised;
+mod liveness;
 mod matching;
 mod nameless_storage;
 mod new_thread_local;
@@ -19,10 +24,14 @@ mod no_room;
 mod no_type_info;
 mod only_main_calls;
 mod optimised_unit;
+mod places;
 mod rule;
+mod source;
+mod static_renewed;
 mod static_type;
 mod static_value_kept;
 mod tables_full;
+mod thread_in_the_way;
 mod tls_reserve_full;
 mod type_layout;
 mod undefined_symbol;
@@ -37,8 +46,12 @@ pub use facts::{
     AmbiguousSymbol, ChangedStatic, DeltaFacts, Facts, FullThreadReserve, Item, MissingTypes, NoEntryRoom,
     NoThreadStorage, OptimisedUnit, TypeSet, UndefinedSymbol, UnknownRelocation, VtableChange,
 };
+pub use liveness::{Liveness, QuietFunction};
+pub use places::place;
 use rule::{Applied, Check};
 pub use rule::{Reason, Rule, page};
+pub use source::{SourceCrate, Sources, Spot};
+pub use type_layout::{LayoutChanges, held_up, layout_changes};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +67,7 @@ const RULES: &[Applied] = &[
     Applied { rule: &wrong_binary::RULE, check: Check::Late(wrong_binary::check) },
     Applied { rule: &no_type_info::RULE, check: Check::Early(no_type_info::check) },
     Applied { rule: &optimised_unit::RULE, check: Check::Early(optimised_unit::check) },
+    Applied { rule: &link_time_optimised::RULE, check: Check::Late(link_time_optimised::check) },
     Applied { rule: &type_layout::RULE, check: Check::Early(type_layout::check) },
     Applied { rule: &vtable_shape::RULE, check: Check::Early(vtable_shape::check) },
     Applied { rule: &static_type::RULE, check: Check::Early(static_type::check) },
@@ -66,6 +80,7 @@ const RULES: &[Applied] = &[
     Applied { rule: &unsplit_code::RULE, check: Check::Late(unsplit_code::check) },
     Applied { rule: &unknown_relocation::RULE, check: Check::Late(unknown_relocation::check) },
     Applied { rule: &gathered_section::RULE, check: Check::Late(gathered_section::check) },
+    Applied { rule: &constructor_not_run::RULE, check: Check::Late(constructor_not_run::check) },
     Applied { rule: &foreign_copy::RULE, check: Check::Late(foreign_copy::check) },
     Applied { rule: &only_main_calls::RULE, check: Check::Late(only_main_calls::check) },
     Applied { rule: &no_agent::RULE, check: Check::Late(no_agent::check) },
@@ -74,7 +89,11 @@ const RULES: &[Applied] = &[
     Applied { rule: &entry_altered::RULE, check: Check::Late(entry_altered::check) },
     Applied { rule: &no_room::RULE, check: Check::Late(no_room::check) },
     Applied { rule: &tables_full::RULE, check: Check::Late(tables_full::check) },
+    Applied { rule: &thread_in_the_way::RULE, check: Check::Late(thread_in_the_way::check) },
+    Applied { rule: &static_renewed::RULE, check: Check::Note(static_renewed::check) },
     Applied { rule: &static_value_kept::RULE, check: Check::Note(static_value_kept::check) },
+    Applied { rule: &field_renamed::RULE, check: Check::Note(field_renamed::check) },
+    Applied { rule: &layout_proved::RULE, check: Check::Note(layout_proved::check) },
 ];
 
 /// Applies every rule.
@@ -84,7 +103,7 @@ pub fn judge(facts: &Facts) -> Verdict {
         match check {
             Check::Early(check) => check(facts, &mut reasons),
             Check::Late(check) => check(&facts.delta, &mut reasons),
-            Check::Note(check) => check(&facts.delta, &mut notes),
+            Check::Note(check) => check(facts, &mut notes),
         }
     }
     if reasons.is_empty() { Verdict::Accepted(notes) } else { Verdict::Refused(reasons) }
@@ -115,6 +134,42 @@ pub fn rule(id: &str) -> Option<&'static Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is said of `delta`, as `rule: item: message`; the late rules say the same when they are asked alone.
+    pub(super) fn told(delta: DeltaFacts) -> Vec<String> {
+        let (reasons, kind) = match judge(&Facts { delta: delta.clone(), ..Facts::default() }) {
+            Verdict::Accepted(notes) => (notes, "note "),
+            Verdict::Refused(reasons) => (reasons, ""),
+        };
+        let late = |reason: &&Reason| {
+            let applied = RULES.iter().find(|applied| applied.rule.id == reason.rule);
+            applied.is_some_and(|applied| matches!(applied.check, Check::Late(_)))
+        };
+        assert_eq!(judge_late(&delta), reasons.iter().filter(late).cloned().collect::<Vec<_>>());
+        let line = |reason: &Reason| format!("{kind}{}: `{}`: {}", reason.rule, reason.item, reason.message);
+        reasons.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_rule_is_found_by_its_id() {
+        for known in rules() {
+            assert!(std::ptr::eq(rule(known.id).unwrap(), known));
+        }
+        assert!(rule("no-such-rule").is_none());
+    }
+
+    #[test]
+    fn every_page_says_why_and_shows_an_example_and_a_way_out() {
+        for rule in rules() {
+            let page = page(rule);
+            let parts = [rule.title, rule.what, rule.why, rule.example, rule.fix];
+            for part in parts {
+                assert!(part.len() > 20 && page.contains(part), "{}: {part}", rule.id);
+            }
+            assert!(rule.example.contains("> "), "{}: the example shows no message", rule.id);
+            assert!(!rule.title.ends_with('.') && rule.fix.ends_with('.'), "{}", rule.id);
+        }
+    }
 
     #[test]
     fn nothing_changed_is_accepted_without_a_word() {

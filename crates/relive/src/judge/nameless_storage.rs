@@ -20,3 +20,21 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named(what), message, "Data that has a name can be used."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+
+    #[test]
+    fn its_place_is_named() {
+        let delta =
+            DeltaFacts { nameless_storage: vec!["`.data` of `native.o` at 0x40".into()], ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            [
+                "nameless-storage: ``.data` of `native.o` at 0x40`: `.data` of `native.o` at 0x40 is storage without a name of its own",
+            ]
+        );
+    }
+}

@@ -23,3 +23,21 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named("the running program"), message, help));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+
+    #[test]
+    fn it_says_why() {
+        let delta =
+            DeltaFacts { no_agent: Some("the agent of process 4711 does not answer".into()), ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            [
+                "no-agent: `the running program`: the program cannot be reached: the agent of process 4711 does not answer",
+            ]
+        );
+    }
+}

@@ -19,3 +19,15 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named("the running program"), message, "Old patches cannot be unloaded."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+
+    #[test]
+    fn it_says_what_was_looked_for() {
+        let delta = DeltaFacts { no_room: Some("120 KiB were needed".into()), ..DeltaFacts::default() };
+        assert_eq!(told(delta), ["no-room: `the running program`: no room for new code: 120 KiB were needed",]);
+    }
+}

@@ -43,6 +43,7 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::told;
     use super::super::{DeltaFacts, MissingTypes};
     use super::*;
 
@@ -55,5 +56,24 @@ mod tests {
         let mut reasons = Vec::new();
         check(&facts, &mut reasons);
         assert_eq!(reasons.iter().map(|reason| reason.item.as_str()).collect::<Vec<_>>(), ["app (bin)"]);
+    }
+
+    #[test]
+    fn each_level_has_its_words_and_unreadable_information_is_refused() {
+        let missing = |unit: &str, level| MissingTypes { unit: unit.into(), level };
+        let split = Level::Split("app.dwo".into());
+        let missing_types = vec![missing("a", Level::Absent), missing("b", Level::LinesOnly), missing("c", split)];
+        let unreadable_types = vec!["codegen unit `x`: cut off".into()];
+        let rest = "so nothing proves that its types stayed as they were";
+        assert_eq!(
+            told(DeltaFacts { missing_types, unreadable_types, ..DeltaFacts::default() }),
+            [
+                format!("no-type-info: `a`: `a` is compiled without debug information, {rest}"),
+                format!("no-type-info: `b`: `b` is compiled with line numbers but without types, {rest}"),
+                format!("no-type-info: `c`: `c` is compiled with its debug information in another file, `app.dwo`, {rest}"),
+                "no-type-info: `codegen unit `x`: cut off`: the debug information cannot be read: codegen unit `x`: cut off"
+                    .to_string(),
+            ]
+        );
     }
 }

@@ -32,3 +32,22 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::Item;
+    use super::super::tests::told;
+
+    #[test]
+    fn each_function_is_named() {
+        let delta = DeltaFacts { never_entered: vec![Item::named("app::session")], ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            [
+                "only-main-calls: `app::session`: `app::session` has another signature, captures or state now, and only `main` leads \
+             to it, which runs already and goes on calling the old one",
+            ]
+        );
+    }
+}

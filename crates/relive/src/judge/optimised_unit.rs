@@ -28,3 +28,25 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named(name), message, help));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::OptimisedUnit;
+    use super::super::tests::told;
+
+    #[test]
+    fn the_crate_and_its_level_are_named() {
+        let delta = DeltaFacts {
+            optimised_units: vec![OptimisedUnit { unit: "app (bin)".into(), opt_level: "s".into() }],
+            ..DeltaFacts::default()
+        };
+        assert_eq!(
+            told(delta),
+            [
+                "optimised-unit: `app (bin)`: `app (bin)` is compiled with opt-level s; only crates with opt-level 0 can be edited \
+             while they run",
+            ]
+        );
+    }
+}

@@ -68,7 +68,7 @@ pub(super) enum Check {
     /// In what comparing and linking ran into; can also be asked after the judge has spoken.
     Late(fn(&DeltaFacts, &mut Vec<Reason>)),
     /// Not a refusal: something to know about an applied change.
-    Note(fn(&DeltaFacts, &mut Vec<Reason>)),
+    Note(fn(&Facts, &mut Vec<Reason>)),
 }
 
 /// The page of the manual for `rule`, in Markdown.

@@ -10,7 +10,8 @@ use crate::binary::types::Static;
 pub(super) const RULE: Rule = Rule {
     id: "static-type",
     title: "A static or thread-local has another type",
-    what: "A `static` or `thread_local!` that was there before has another type or size, or became writable.",
+    what: "A `static` with interior mutability, a `static mut` or a `thread_local!` that was there before has another type \
+           or size, or a static that nothing could write to became writable.",
     why: "The storage of a static is where it was when the program started and holds its present value. New code would \
           take that value for one of the new type, or write to memory that cannot be written to.",
     example: "```rust\nstatic HITS: AtomicU64 = AtomicU64::new(0); // was AtomicU32\n```\n\n\
@@ -22,8 +23,10 @@ const HELP: &str = "Its storage is in use, so its type has to stay as it is; a s
 
 pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
     let mut told: Vec<String> = Vec::new();
+    // One that gets new storage is a new one to all code, whatever its type.
+    let renewed = |name: &str| facts.delta.changed_statics.iter().any(|one| one.renewed && one.item.name == name);
     let mut tell = |item: Item, message: String| {
-        if !told.contains(&item.name) {
+        if !told.contains(&item.name) && !renewed(&item.name) {
             told.push(item.name.clone());
             reasons.push(RULE.refuse(&item, message, HELP));
         }
@@ -35,7 +38,13 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
         let come = new.iter().find(|is| !old.iter().any(|was| is.type_key == was.type_key && is.size == was.size));
         if let (Some(was), Some(is)) = (gone, come) {
             let (before, after) = (wording::plain(content(&was.type_name)), wording::plain(content(&is.type_name)));
-            let message = format!("`{}` was `{before}` and is `{after}`", item_name(&is.qualified));
+            let name = item_name(&is.qualified);
+            let message = if before == after {
+                let (before, after) = (was.size.unwrap_or(0), is.size.unwrap_or(0));
+                format!("`{name}` had {before} bytes and has {after}: its type `{}` changed", content(&is.type_name))
+            } else {
+                format!("`{name}` was `{before}` and is `{after}`")
+            };
             tell(item(is), message);
         }
         if old.iter().all(|was| was.writable == Some(false)) && new.iter().any(|is| is.writable == Some(true)) {

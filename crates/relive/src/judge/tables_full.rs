@@ -19,3 +19,18 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named("the running program"), message, "Entries in use cannot be given back."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+
+    #[test]
+    fn it_says_which() {
+        let delta = DeltaFacts { tables_full: Some("all 65536 jump slots are in use".into()), ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            ["tables-full: `the running program`: no entry is left in the program: all 65536 jump slots are in use",]
+        );
+    }
+}

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use rustc_hash::FxHashSet;
+
 use super::matching::{self, Change};
 use super::rule::{Reason, Rule};
-use super::{Facts, Item, vtable_shape, wording};
+use super::{Facts, Item, Liveness, vtable_shape, wording};
 
 /// The rule in words.
 pub(super) const RULE: Rule = Rule {
@@ -12,7 +14,8 @@ pub(super) const RULE: Rule = Rule {
     title: "A type that exists in the running program looks different in memory",
     what: "A struct, enum or union that was there before has another size or alignment, its fields have other names, types \
            or offsets, or its variants are others or stored differently. Derives, methods, visibility and comments do not \
-           matter, and neither does a type that is new.",
+           matter, and neither does a type that is new, a field that is only renamed, or a type of which no value can be left \
+           (note `layout-proved` says how that is proved).",
     why: "Values made by the old code are alive: in variables, on the heap, in channels, in other threads. The new code \
           would read them with its own idea of where each field is: it would take one field for another, or read and \
           write past the end of the value.",
@@ -22,9 +25,57 @@ pub(super) const RULE: Rule = Rule {
           in a new static or in a map beside the old values. Or restart with the edit.",
 };
 
-pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
+/// Types that look different, for a proof that no value of them is left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayoutChanges {
+    /// Their keys, see [`crate::binary::types::TypeDef::key`].
+    pub keys: FxHashSet<u64>,
+    /// Their paths.
+    pub paths: Vec<String>,
+}
+
+/// The types that look different and of which no old value may be left; `None` if there are none.
+#[must_use]
+pub fn layout_changes(facts: &Facts) -> Option<LayoutChanges> {
     let changes = matching::changed(&facts.old, &facts.new);
-    let causes = changes.iter().filter(|change| change.is_cause && vtable_shape::object_of(change).is_none());
+    let counts = |change: &&Change| vtable_shape::object_of(change).is_none() && renames(change).is_none();
+    let mut found = LayoutChanges::default();
+    // What the user has edited comes first, and names before tuples.
+    let mut counted: Vec<&Change> = changes.iter().filter(counts).collect();
+    counted.sort_by_key(|change| (!change.is_cause, !change.path.starts_with(char::is_alphanumeric)));
+    for change in counted {
+        found.keys.extend([change.old.def.key, change.new.def.key]);
+        found.paths.push(change.path.clone());
+    }
+    (!found.keys.is_empty()).then_some(found)
+}
+
+/// Types whose fields have other names and nothing else, with the old and new names.
+pub(super) fn renamed(facts: &Facts) -> Vec<(String, Vec<(String, String)>)> {
+    let changes = matching::changed(&facts.old, &facts.new);
+    changes.iter().filter_map(|change| Some((change.path.clone(), renames(change)?))).collect()
+}
+
+/// The refusal when a proof holds but for a thread that does not leave a function: `function` of `thread`.
+#[must_use]
+pub fn held_up(liveness: &Liveness, thread: &str, function: &str) -> Reason {
+    let path = liveness.types.first().cloned().unwrap_or_default();
+    let message = format!(
+        "`{}` looks different in memory, and thread {thread} stays inside `{function}`, which may hold one",
+        wording::plain(&path)
+    );
+    let help = "The edit can be applied when no thread is inside a function that handles the type.";
+    RULE.refuse(&Item::named(without_arguments(&path)), message, help)
+}
+
+pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
+    if facts.delta.liveness.as_ref().is_some_and(Liveness::is_proved) {
+        return;
+    }
+    let changes = matching::changed(&facts.old, &facts.new);
+    let counts =
+        |change: &&Change| change.is_cause && vtable_shape::object_of(change).is_none() && renames(change).is_none();
+    let causes = changes.iter().filter(counts);
     let mut definitions: Vec<(&str, Vec<&Change>)> = Vec::new();
     for cause in causes {
         let name = without_arguments(&cause.path);
@@ -41,9 +92,23 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
         }
         message.push_str(&consequences(&instances, &changes));
         let item = Item { name: name.to_string(), file: source_file(facts, name), line: None };
-        let help = "Values of this type are alive in the program, so it has to stay as it is while the program runs.";
-        reasons.push(RULE.refuse(&item, message, help));
+        let help = match &facts.delta.liveness {
+            Some(liveness) => {
+                let held = liveness.in_words();
+                format!("Values of this type may be alive, so it has to stay as it is while the program runs: {held}.")
+            }
+            None => "Values of this type may be alive, so it has to stay as it is while the program runs.".to_owned(),
+        };
+        reasons.push(RULE.refuse(&item, message, &help));
     }
+}
+
+/// The old and new names of its fields, if nothing else about the type is different.
+fn renames(change: &Change) -> Option<Vec<(String, String)>> {
+    let old = change.old.object.describe(change.old.def)?;
+    let new = change.new.object.describe(change.new.def)?;
+    let renamed = wording::renamed(&old, &new)?;
+    (!renamed.is_empty()).then_some(renamed)
 }
 
 fn words(change: &Change) -> String {

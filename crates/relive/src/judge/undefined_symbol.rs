@@ -22,3 +22,25 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named(name), message, help));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::UndefinedSymbol;
+    use super::super::tests::told;
+
+    #[test]
+    fn the_name_and_who_needs_it_are_told() {
+        let delta = DeltaFacts {
+            undefined_symbols: vec![UndefinedSymbol { name: "SSL_connect".into(), from: "app::open".into() }],
+            ..DeltaFacts::default()
+        };
+        assert_eq!(
+            told(delta),
+            [
+                "undefined-symbol: `SSL_connect`: `SSL_connect` is needed by `app::open` and is neither in the program nor in its \
+             libraries",
+            ]
+        );
+    }
+}

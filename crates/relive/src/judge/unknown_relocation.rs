@@ -26,3 +26,28 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&unknown.item, message, help));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+    use super::super::{Item, UnknownRelocation};
+
+    #[test]
+    fn the_relocation_and_its_place_are_told() {
+        let unknown = UnknownRelocation {
+            item: Item::named("app::fast"),
+            section: ".text.fast".into(),
+            offset: 28,
+            raw: 41,
+            symbol: "table".into(),
+        };
+        assert_eq!(
+            told(DeltaFacts { unknown_relocations: vec![unknown], ..DeltaFacts::default() }),
+            [
+                "unknown-relocation: `app::fast`: `app::fast` refers to `table` by relocation type 41 (in `.text.fast` at \
+              0x1c), which relive does not know"
+            ]
+        );
+    }
+}

@@ -19,3 +19,21 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named(what), what.clone(), "Every object of an edit has to be readable."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+
+    #[test]
+    fn the_sentence_is_told() {
+        let delta = DeltaFacts {
+            unreadable_objects: vec!["`a.o` cannot be read: it ends too early".into()],
+            ..DeltaFacts::default()
+        };
+        assert_eq!(
+            told(delta),
+            ["unreadable-object: ``a.o` cannot be read: it ends too early`: `a.o` cannot be read: it ends too early",]
+        );
+    }
+}

@@ -21,3 +21,19 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(item, message, "Code in sections of its own can be edited."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::Item;
+    use super::super::tests::told;
+
+    #[test]
+    fn it_is_named_by_what_is_in_it() {
+        let delta = DeltaFacts { unsplit_code: vec![Item::named("fast_copy")], ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            ["unsplit-code: `fast_copy`: the code around `fast_copy` changed and cannot be taken apart into functions",]
+        );
+    }
+}

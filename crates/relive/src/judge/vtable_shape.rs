@@ -139,6 +139,7 @@ impl VtableChange {
 #[cfg(test)]
 mod tests {
     use super::super::DeltaFacts;
+    use super::super::tests::told;
     use super::*;
 
     fn messages(table: VtableChange) -> Vec<String> {
@@ -182,5 +183,44 @@ mod tests {
         assert_eq!(first_type("app::Animal + core::marker::Send"), "app::Animal");
         assert_eq!(method("<app::Dog<T> as app::Animal>::legs<u8>"), "legs");
         assert_eq!(method("legs"), "legs");
+    }
+
+    #[test]
+    fn a_trait_is_told_once_however_many_types_have_it() {
+        let old = ["app::Animal::legs"];
+        let vtables = ["app::Dog", "app::Cat"]
+            .map(|of| VtableChange::new(&format!("<{of} as app::Animal>"), &old, &[]))
+            .into_iter()
+            .chain([VtableChange::new("<app::Dog as app::Toy>", &["app::Toy::squeak"], &[])])
+            .collect();
+        assert_eq!(
+            told(DeltaFacts { vtables, ..DeltaFacts::default() }),
+            [
+                "vtable-shape: `app::Animal`: objects of trait `app::Animal` had 1 methods in their table and have 0: \
+                 `legs` is gone",
+                "vtable-shape: `app::Toy`: objects of trait `app::Toy` had 1 methods in their table and have 0: \
+                 `squeak` is gone",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_gone_new_or_moved_is_said() {
+        assert_eq!(words(&["a", "b", "c"], &["c"]), "`a`, `b` are gone");
+        assert_eq!(words(&["a"], &["a", "b"]), "`b` is new");
+        assert_eq!(words(&["a"], &["b", "c"]), "`a` is gone, `b`, `c` are new");
+        assert_eq!(words(&["a", "b", "c"], &["a", "c", "b"]), "where `b` was, `c` is");
+        assert_eq!(words(&["a", "b"], &["b"]), "`a` is gone");
+    }
+
+    #[test]
+    fn a_method_is_found_behind_types_of_every_kind() {
+        assert_eq!(method("<fn(u8) -> u8 as app::Call>::call"), "call");
+        assert_eq!(method("app::Shape<B>::area"), "area");
+        assert_eq!(method("legs<app::T>"), "legs");
+        assert_eq!(method("legs<u8>{closure}<u8>"), "legs");
+        assert_eq!(method("<A<B>>"), "<A<B>>");
+        assert_eq!(first_type("app::Get<u8>, alloc::alloc::Global>"), "app::Get<u8>");
+        assert_eq!(first_type("app::Get<(u8, [u8; 3])> + Send"), "app::Get<(u8, [u8; 3])>");
     }
 }

@@ -27,6 +27,44 @@ pub(super) fn difference(old: &Description, new: &Description) -> String {
     if details.is_empty() { size } else { format!("{size}: {}", details.join(", ")) }
 }
 
+/// The old and new names of fields that are only called otherwise; `None` if anything else is different, or if nothing
+/// tells which of several is which.
+pub(super) fn renamed(old: &Description, new: &Description) -> Option<Vec<(String, String)>> {
+    let head = |of: &Description| (of.size, of.align, of.tag.clone());
+    if head(old) != head(new) || old.variants.len() != new.variants.len() {
+        return None;
+    }
+    let mut found = renamed_fields(&old.fields, &new.fields)?;
+    for (was, is) in old.variants.iter().zip(&new.variants) {
+        if (&was.name, was.discriminant) != (&is.name, is.discriminant) {
+            return None;
+        }
+        found.extend(renamed_fields(&was.fields, &is.fields)?);
+    }
+    Some(found)
+}
+
+fn renamed_fields(old: &[Field], new: &[Field]) -> Option<Vec<(String, String)>> {
+    let gone: Vec<&Field> = old.iter().filter(|field| !new.iter().any(|other| other.name == field.name)).collect();
+    let come: Vec<&Field> = new.iter().filter(|field| !old.iter().any(|other| other.name == field.name)).collect();
+    let stays = |field: &Field| new.contains(field) || gone.contains(&field);
+    if old.len() != new.len() || !old.iter().all(stays) {
+        return None;
+    }
+    let mut pairs = Vec::new();
+    for (index, was) in gone.iter().enumerate() {
+        let place = |field: &Field| (field.type_name.clone(), field.offset, field.size);
+        let of_type = |field: &&&Field| field.type_name == was.type_name;
+        if gone.iter().skip(index + 1).any(|other| of_type(&other)) {
+            return None;
+        }
+        let mut same = come.iter().filter(of_type);
+        let is = same.next().filter(|is| place(is) == place(was))?;
+        pairs.push((was.name.clone(), is.name.clone()));
+    }
+    Some(pairs)
+}
+
 fn bytes(count: u64) -> String {
     if count == 1 { "1 byte".to_string() } else { format!("{count} bytes") }
 }
@@ -199,5 +237,80 @@ mod tests {
             "&mut Option<(u8, [Cell<u8>; 3])>"
         );
         assert_eq!(plain("fn(&str) -> u64"), "fn(&str) -> u64");
+        assert_eq!(plain("core::sync_as::Once_Lock<app::std::X>"), "Once_Lock<app::std::X>");
+    }
+
+    #[test]
+    fn a_field_that_goes_is_not_called_renamed_unless_the_new_one_takes_its_place() {
+        check(
+            &described(16, &[("a", "u64", 0, 8), ("b", "u64", 8, 8)]),
+            &described(8, &[("a", "u64", 0, 8)]),
+            "shrank from 16 to 8 bytes: field `b: u64` is gone",
+        );
+        check(
+            &described(8, &[("a", "u32", 0, 4)]),
+            &described(8, &[("z", "f32", 0, 4)]),
+            "keeps its 8 bytes but is laid out differently: new field `z: f32` at offset 0, field `a: u32` is gone",
+        );
+        check(
+            &described(8, &[("a", "u32", 0, 4)]),
+            &described(8, &[("z", "u32", 4, 4)]),
+            "keeps its 8 bytes but is laid out differently: new field `z: u32` at offset 4, field `a: u32` is gone",
+        );
+    }
+
+    #[test]
+    fn variants_that_go_or_are_told_apart_in_another_way_are_named() {
+        let variant = |name: &str, discriminant| Variant { name: name.into(), discriminant, fields: Vec::new() };
+        let mut old = described(1, &[]);
+        old.variants = vec![variant("Slow", Some(0)), variant("Fast", Some(1))];
+        let mut new = described(1, &[]);
+        new.variants = vec![variant("Slow", None)];
+        let text = "keeps its 1 byte but is laid out differently: variant `Fast` (stored as 1) is gone, \
+                    variant `Slow` is told from the others in another way";
+        check(&old, &new, text);
+        let mut kept = described(1, &[]);
+        kept.variants = vec![variant("Slow", Some(0)), variant("Fast", Some(1))];
+        check(&old, &kept, "keeps its 1 byte but is laid out differently");
+    }
+
+    #[test]
+    fn the_discriminant_is_looked_at() {
+        let tagged = |tag: Option<(&str, i64)>| {
+            let field = |(type_name, offset): (&str, i64)| Field {
+                name: String::new(),
+                type_name: type_name.to_string(),
+                offset,
+                size: Some(1),
+            };
+            Description { tag: tag.map(field), ..described(8, &[]) }
+        };
+        let same = "keeps its 8 bytes but is laid out differently";
+        let (small, other) = (tagged(Some(("u8", 0))), tagged(Some(("u16", 2))));
+        check(&small, &small, same);
+        let text = format!("{same}: its discriminant was a `u8` and is a `u16`, its discriminant moved from 0 to 2");
+        check(&small, &other, &text);
+        check(&tagged(None), &small, &format!("{same}: it has a discriminant now"));
+        check(&small, &tagged(None), &format!("{same}: it has no discriminant any more"));
+    }
+
+    #[test]
+    fn an_alignment_that_is_not_known_is_not_compared() {
+        let aligned = |align| Description { align, ..described(8, &[]) };
+        let same = "keeps its 8 bytes but is laid out differently";
+        check(&aligned(8), &aligned(0), same);
+        check(&aligned(0), &aligned(8), same);
+        check(&aligned(4), &aligned(8), &format!("{same}: its alignment is 8 and was 4"));
+    }
+
+    #[test]
+    fn no_more_than_three_differences_are_named() {
+        let moved = |by: i64| ["a", "b", "c", "d", "e"].map(|name| (name, "u8", by, 1));
+        check(
+            &described(8, &moved(0)),
+            &described(8, &moved(1)),
+            "keeps its 8 bytes but is laid out differently: `a` moved from 0 to 1, `b` moved from 0 to 1, \
+             `c` moved from 0 to 1, and 2 more",
+        );
     }
 }

@@ -20,3 +20,18 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named("the running program"), message, help));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::DeltaFacts;
+    use super::super::tests::told;
+
+    #[test]
+    fn it_says_why() {
+        let delta = DeltaFacts { wrong_binary: Some("its build-id is 1f0c".into()), ..DeltaFacts::default() };
+        assert_eq!(
+            told(delta),
+            ["wrong-binary: `the running program`: this process cannot be patched: its build-id is 1f0c",]
+        );
+    }
+}

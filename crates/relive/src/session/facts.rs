@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use crate::binary::names;
 use crate::binary::object::{NameId, Object, Place, SectionId};
 use crate::binary::types::{self, Level, ObjectTypes};
-use crate::compile::Baseline;
+use crate::compile::{Baseline, Build};
 use crate::diff::compare::ObjectFacts;
 use crate::diff::pair::FunctionFacts;
 use crate::diff::reach::Problem;
@@ -118,6 +118,8 @@ pub(super) fn delta_facts(
             old_size: change.size.0,
             new_size: change.size.1,
             initialiser_changed: change.value,
+            renewed: change.renewed,
+            in_new_code: reach.data.iter().any(|data| data.name == NameId::of(&change.name)),
         });
     }
     for (function, why) in &entries.without_room {
@@ -145,6 +147,9 @@ pub(super) fn delta_facts(
                 .push(UndefinedSymbol { name: names::readable(name), from: names::readable(from) }),
             Problem::NamelessStorage(what) => facts.nameless_storage.push(what.clone()),
             Problem::ForeignCopy(name) => facts.foreign_copies.push(Item::named(names::readable(name))),
+            Problem::Constructors { member, section } => {
+                facts.constructors.push(format!("`{member}` has one in its section `{section}`"));
+            }
             Problem::Unreadable(what) => facts.unreadable_objects.push(what.clone()),
         }
     }
@@ -216,6 +221,14 @@ fn never_entered(baseline: &Baseline, delta: &Delta, reach: &Reach) -> Vec<Item>
         function.live.is_none() && !entered.contains(&function.piece) && delta.instead.contains(&function.name)
     });
     never.map(|function| Item::named(names::readable(&function.text))).collect()
+}
+
+/// Rebuilt units of a program that is optimised as a whole.
+pub(super) fn link_time_units(baseline: &Baseline, build: &Build) -> Vec<String> {
+    if !baseline.units.iter().any(|unit| unit.link_time) {
+        return Vec::new();
+    }
+    build.units.iter().map(|rebuilt| unit_name(baseline, rebuilt.unit)).collect()
 }
 
 fn optimised_units(baseline: &Baseline, delta: &Delta) -> Vec<OptimisedUnit> {

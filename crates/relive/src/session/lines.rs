@@ -34,7 +34,7 @@ pub(super) fn moved(running: &Running, moves: &[LocationMove], memory: &Memory) 
             }
             let word = |at: usize| u32::from_le_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]]);
             if (word(0), word(4)) == one.line.0 {
-                found.push(Moved { addr, old: one.line.0, new: one.line.1 });
+                found.push(Moved { addr, new: one.line.1 });
             }
         }
     }

@@ -14,8 +14,8 @@ use crate::Error;
 use crate::binary::names;
 use crate::change::{self, Change};
 use crate::compile::{self, Baseline, Build, ObjectFile, Rebuilt};
-use crate::diff::{self, Delta, NewObject, ObjectKey, Reach, Running, ThreadRoom};
-use crate::judge::{self, DeltaFacts, Facts, TypeSet, Verdict};
+use crate::diff::{self, Delta, Live, NewObject, ObjectKey, Reach, Running, ThreadRoom};
+use crate::judge::{self, DeltaFacts, Facts, Liveness, TypeSet, Verdict};
 use crate::link::{self, Layout, Placement};
 use crate::load::{self, Entries, Loaded};
 use crate::session::adopt::adopt;
@@ -23,9 +23,12 @@ use crate::session::facts::{self, TypeCache};
 use crate::session::inbox::Inbox;
 use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
 use crate::session::lines;
-use crate::session::pending::pending;
+use crate::session::liveness::{self, Retired};
+use crate::session::pending::{may_be_on, pending, stacks};
+use crate::session::places;
 use crate::session::program::Program;
-use crate::swap::{self, Committed, FirstValues, Moved};
+use crate::session::sources::Sources;
+use crate::swap::{self, Attempt, Committed, FirstValues, Moved};
 use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
 
 /// How long a switch is tried before the user is told who is in the way.
@@ -36,6 +39,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(2);
 const TRY_AGAIN_MOST: Duration = Duration::from_millis(1000);
 /// How long a switch is tried at all. A debugger may stay attached for as long as it likes.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
+/// How long a switch waits for functions that must not be on a stack. A loop that handles the type never leaves them.
+const QUIET_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a change ends early.
 enum End {
@@ -49,6 +54,12 @@ enum End {
 impl From<Error> for End {
     fn from(error: Error) -> End {
         End::Failed(error)
+    }
+}
+
+impl End {
+    fn held_up(proof: &Liveness, thread: &str, function: &str) -> End {
+        End::Refused(vec![told(judge::held_up(proof, thread, function))])
     }
 }
 
@@ -78,7 +89,13 @@ pub(super) struct Patcher {
     newest: FxHashMap<usize, Vec<ObjectFile>>,
     /// The files that the running objects were read from.
     files: FxHashMap<(usize, String), ObjectFile>,
+    /// Old code that may still run and is no part of the current build.
+    retired: Vec<Retired>,
+    sources: Sources,
 }
+
+/// An accepted change: what to tell about it, and the proof that it rests on, if there is one.
+type Accepted = (Vec<Reason>, Option<Liveness>);
 
 impl Patcher {
     pub(super) fn new(baseline: &Baseline, program: Program) -> Patcher {
@@ -86,7 +103,11 @@ impl Patcher {
         for (unit, what) in baseline.units.iter().enumerate() {
             files.extend(what.objects.iter().map(|file| ((unit, file.cgu.clone()), file.clone())));
         }
+        let mut sources = Sources::default();
+        sources.note(source_files(baseline));
         Patcher {
+            retired: Vec::new(),
+            sources,
             running: known::running(baseline, program.exe_start),
             libraries: KnownLibraries::start(baseline, program.memory.clone()),
             types: TypeCache::default(),
@@ -118,6 +139,11 @@ impl Patcher {
             Some(End::CompileError(reasons)) => (Outcome::CompileError, reasons),
             Some(End::Failed(error)) => (Outcome::Failed, vec![failure(&error)]),
         };
+        if report.outcome != Outcome::Applied {
+            for list in [&mut report.changed, &mut report.added, &mut report.kept_old] {
+                list.clear();
+            }
+        }
         if let Err(error) = self.release(baseline) {
             tell(&Event::Note(error.to_string()));
         }
@@ -137,12 +163,23 @@ impl Patcher {
         let before = baseline.inputs();
         let build = compile_change(change, baseline, &mut || saved_again(inbox, &before), tell, report)?;
         let inputs = baseline.inputs();
+        // A later save is a change of its own: what was compiled is on disk until then.
+        self.sources.note(
+            if change.manifests.is_empty() { change.files.clone() } else { source_files(baseline).collect() }
+                .into_iter(),
+        );
         let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
         let clock = Instant::now();
+        let link_time_units = facts::link_time_units(baseline, &build);
+        if !link_time_units.is_empty() {
+            return Err(refused(DeltaFacts { link_time_units, ..DeltaFacts::default() }));
+        }
         let changed_dependencies = build.uncaptured.clone();
         let (removed, added) = self.exchanged(build)?;
         if !changed_dependencies.is_empty() {
-            return Err(refused(DeltaFacts { changed_dependencies, ..DeltaFacts::default() }));
+            let mut reasons = judge::judge_late(&DeltaFacts { changed_dependencies, ..DeltaFacts::default() });
+            places::place(&mut reasons, &TypeSet::default(), baseline);
+            return Err(End::Refused(reasons.into_iter().map(told).collect()));
         }
         self.libraries.extend(&baseline.rlibs)?;
         let types = &mut self.types;
@@ -159,9 +196,10 @@ impl Patcher {
         let entries = load::examine(running, &reach, &self.program.memory)?;
         let moved = lines::moved(running, &delta.moves, &self.program.memory)?;
         report.timings.diff = ms(clock.elapsed());
+        let mut proof = None;
         if brings_something(&delta, &reach) {
             let judged = timed(&mut report.timings.judge, || self.judge(baseline, &delta, &reach, &entries));
-            report.reasons = judged?;
+            (report.reasons, proof) = judged?;
         }
         if later(inbox) {
             return Err(End::Superseded);
@@ -174,11 +212,18 @@ impl Patcher {
             self.commit_objects(delta, None)?;
             return Ok(());
         }
+        if let Some(proof) = proof.as_ref().filter(|proof| !proof.quiet.is_empty()) {
+            self.await_quiet(proof, inbox, &mut later)?;
+        }
         let loaded = self.link_and_load(&reach, &entries, report)?;
-        let committed = self.switch(&loaded, reach.threads.room, &moved, inbox, &mut later, tell)?;
+        let committed = self.switch(&loaded, reach.threads.room, &moved, proof.as_ref(), inbox, &mut later, tell)?;
         report.timings.pause = ms(committed.pause);
         let agent = self.program.agent.hello().tid;
-        report.pending = pending(&mut self.unwinder, &committed.threads, &loaded.image.functions, agent);
+        let stacks = stacks(&mut self.unwinder, &committed.threads, agent);
+        report.pending = pending(&stacks, &loaded.image.functions);
+        self.retired.retain(|retired| retired.can_be_entered || may_be_on(&stacks, &retired.bodies));
+        let replaced = replaced(self.running.get()?, &delta);
+        self.retired.extend(replaced.into_iter().filter(|old| may_be_on(&stacks, &old.bodies)));
         self.commit_objects(delta, Some(&loaded.image))?;
         Ok(())
     }
@@ -216,7 +261,9 @@ impl Patcher {
 
     /// What runs is the newest build now.
     fn commit_objects(&mut self, delta: Delta, image: Option<&link::Image>) -> Result<(), Error> {
-        adopt(self.running.get()?, delta, image);
+        let running = self.running.get()?;
+        self.retired.extend(liveness::left_behind(running, &delta));
+        adopt(running, delta, image);
         for (unit, objects) in self.newest.drain() {
             self.files.retain(|(of, _), _| *of != unit);
             self.files.extend(objects.into_iter().map(|file| ((unit, file.cgu.clone()), file)));
@@ -233,13 +280,7 @@ impl Patcher {
         live.iter().try_for_each(|(unit, objects)| baseline.release_objects(*unit, objects))
     }
 
-    fn judge(
-        &mut self,
-        baseline: &Baseline,
-        delta: &Delta,
-        reach: &Reach,
-        entries: &Entries,
-    ) -> Result<Vec<Reason>, End> {
+    fn judge(&mut self, baseline: &Baseline, delta: &Delta, reach: &Reach, entries: &Entries) -> Result<Accepted, End> {
         let running = self.running.get()?;
         let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).collect();
         self.types.read_ahead(old.iter().copied().chain(&delta.objects));
@@ -247,14 +288,24 @@ impl Patcher {
         let new: Vec<_> = delta.objects.iter().map(|object| self.types.of(object)).collect();
         let mut delta_facts = facts::delta_facts(baseline, running, delta, reach, entries, &mut self.types);
         delta_facts.wrong_binary = self.program.mismatch()?;
-        let facts = Facts {
+        let mut facts = Facts {
             old: TypeSet { objects: old.iter().filter_map(|known| known.types.as_ref()).collect() },
             new: TypeSet { objects: new.iter().filter_map(|known| known.types.as_ref()).collect() },
             delta: delta_facts,
         };
+        if let Some(changes) = judge::layout_changes(&facts) {
+            let program = liveness::Program { baseline, running, delta, retired: &self.retired };
+            facts.delta.liveness = Some(liveness::gather(&program, &mut self.sources, &changes));
+        }
         match judge::judge(&facts) {
-            Verdict::Accepted(notes) => Ok(notes.into_iter().map(told).collect()),
-            Verdict::Refused(reasons) => Err(End::Refused(reasons.into_iter().map(told).collect())),
+            Verdict::Accepted(mut notes) => {
+                places::place(&mut notes, &facts.new, baseline);
+                Ok((notes.into_iter().map(told).collect(), facts.delta.liveness))
+            }
+            Verdict::Refused(mut reasons) => {
+                places::place(&mut reasons, &facts.new, baseline);
+                Err(End::Refused(reasons.into_iter().map(told).collect()))
+            }
         }
     }
 
@@ -301,11 +352,43 @@ impl Patcher {
         Ok(loaded)
     }
 
+    /// Waits until no thread is inside a function that may hold a value of a changed type, before anything is loaded: a
+    /// refusal leaves no trace. The switch looks again.
+    fn await_quiet(
+        &mut self,
+        proof: &Liveness,
+        inbox: &mut Inbox,
+        later: &mut dyn FnMut(&mut Inbox) -> bool,
+    ) -> Result<(), End> {
+        let began = Instant::now();
+        let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
+        self.unwinder.refresh(&map).map_err(Error::from)?;
+        let agent = self.program.agent.hello().tid;
+        let mut pause = TRY_AGAIN;
+        loop {
+            if later(inbox) {
+                return Err(End::Superseded);
+            }
+            let quiet = swap::Quiet { functions: &proof.quiet, agent };
+            match swap::held_now(&self.program.memory, &map, &mut self.unwinder, &quiet) {
+                Ok(None) | Err(Error::Busy(_)) => return Ok(()),
+                Ok(Some((thread, function))) if began.elapsed() > QUIET_WITHIN => {
+                    return Err(End::held_up(proof, &thread, &function));
+                }
+                Ok(Some(_)) => {}
+                Err(error) => return Err(End::Failed(error)),
+            }
+            inbox.wait(pause);
+            pause = (pause * 2).min(TRY_AGAIN_MOST);
+        }
+    }
+
     fn switch(
         &mut self,
         loaded: &Loaded,
         thread_room: ThreadRoom,
         moved: &[Moved],
+        proof: Option<&Liveness>,
         inbox: &mut Inbox,
         later: &mut dyn FnMut(&mut Inbox) -> bool,
         tell: &mut dyn FnMut(&Event),
@@ -313,25 +396,33 @@ impl Patcher {
         let began = Instant::now();
         let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
         self.unwinder.refresh(&map).map_err(Error::from)?;
-        let mut first_values = FirstValues::new(&loaded.image, &self.program.threads);
+        let first_values = FirstValues::new(&loaded.image, &self.program.threads);
         if !first_values.is_empty() {
             self.program.threads.writing(&thread_room);
         }
         let mut told = false;
         let mut pause = TRY_AGAIN;
+        let agent = self.program.agent.hello().tid;
+        let quiet = proof.map(|proof| swap::Quiet { functions: &proof.quiet, agent });
+        let mut switch = swap::Switch { loaded, moved, first_values, quiet };
         loop {
             if later(inbox) {
                 return Err(End::Superseded);
             }
             let program = &mut self.program;
             let (tables, unwinder) = (&mut program.tables, &mut self.unwinder);
-            let why = match swap::commit(&program.memory, &map, unwinder, tables, loaded, &mut first_values, moved) {
-                Ok(committed) => {
+            let attempt = swap::commit(&program.memory, &map, unwinder, tables, &mut switch);
+            let why = match (attempt, proof) {
+                (Ok(Attempt::Done(committed)), _) => {
                     program.threads.taken(thread_room);
                     return Ok(committed);
                 }
-                Err(Error::Busy(why)) => why,
-                Err(error) => return Err(End::Failed(error)),
+                (Ok(Attempt::Held { thread, function }), Some(proof)) if began.elapsed() > QUIET_WITHIN => {
+                    return Err(End::held_up(proof, &thread, &function));
+                }
+                (Ok(Attempt::Held { thread, function }), _) => format!("thread {thread} is inside `{function}`"),
+                (Err(Error::Busy(why)), _) => why,
+                (Err(error), _) => return Err(End::Failed(error)),
             };
             let debugger = why.contains("a debugger (pid");
             if !told && began.elapsed() > TELL_AFTER {
@@ -339,12 +430,33 @@ impl Patcher {
                 told = true;
             }
             if !debugger && began.elapsed() > GIVE_UP_AFTER {
-                return Err(End::Failed(Error::Busy(why)));
+                return Err(refused(DeltaFacts { in_the_way: Some(why), ..DeltaFacts::default() }));
             }
             inbox.wait(pause);
             pause = (pause * 2).min(TRY_AGAIN_MOST);
         }
     }
+}
+
+/// The sources of the units.
+fn source_files(baseline: &Baseline) -> impl Iterator<Item = std::path::PathBuf> {
+    baseline.inputs().units.into_iter().flatten()
+}
+
+/// The old code of the functions that `delta` changes.
+fn replaced(running: &Running, delta: &Delta) -> Vec<Retired> {
+    let mut found = Vec::new();
+    for changed in &delta.changed {
+        let Ok(Some(Live::Function(live))) = running.resolve(changed.old, &changed.old_text) else { continue };
+        let old = running.definitions(changed.old).first();
+        if let Some(definition) = old
+            && let Some(object) = running.object(definition.object)
+        {
+            let (object, bodies) = (object.clone(), live.bodies);
+            found.push(Retired { object, function: definition.symbol, bodies, can_be_entered: false });
+        }
+    }
+    found
 }
 
 /// Whether there is anything to judge: where no code and no variable is new, what runs goes on as it was.

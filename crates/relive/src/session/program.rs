@@ -66,8 +66,6 @@ impl Program {
             args: launch.argv.iter().skip(1).cloned().collect(),
             env: launch.env.clone(),
             cwd: Some(launch.cwd.clone()),
-            // relive handles its signals; what it was started with ignored stays so for the program.
-            default_signals: Vec::new(),
         };
         if !is_dynamic(&baseline.exe)? {
             let child = Arc::new(launch::spawn(&spec, None)?);

@@ -9,22 +9,21 @@ use std::time::{Duration, Instant};
 use relive_process::maps::MemoryMap;
 use relive_process::memory::Memory;
 use relive_process::stop::{self, CapturedThread, StopOptions, Stopped};
-use relive_process::unwind::Unwinder;
+use relive_process::unwind::{End, Unwinder};
 use relive_wire::LiveAddr;
 
 use crate::Error;
 use crate::arch::x86_64::{self, ENTRY_JUMP_LEN};
+use crate::judge::QuietFunction;
 use crate::link::{Image, LinkedFunction};
 use crate::load::Loaded;
 use crate::swap::{FirstValues, Tables, Write};
 
-/// A `Location` whose line and column are rewritten in place: address of the two words, old and new.
+/// A `Location` whose line and column are rewritten in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// Where the line is; the column follows.
     pub addr: LiveAddr,
-    /// Line and column before.
-    pub old: (u32, u32),
     /// Line and column now.
     pub new: (u32, u32),
 }
@@ -46,8 +45,41 @@ pub struct Committed {
     pub threads: Vec<CapturedThread>,
 }
 
-/// Switches to `loaded`. `first_values` are those of its new thread-locals; they are the same from try to try. `map` and
-/// `unwinder` know the objects that are mapped.
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The new generation runs.
+    Done(Committed),
+    /// A thread is inside a function that must not be on any stack; the process runs what it ran before.
+    Held {
+        /// The thread, such as `` `worker` (812) ``.
+        thread: String,
+        /// The function's readable name.
+        function: String,
+    },
+}
+
+/// Functions that no thread may be inside at the switch.
+pub struct Quiet<'a> {
+    /// The functions.
+    pub functions: &'a [QuietFunction],
+    /// The agent's thread, which never runs the program's code.
+    pub agent: u32,
+}
+
+/// What one change switches to, from try to try.
+pub struct Switch<'a> {
+    /// The image.
+    pub loaded: &'a Loaded,
+    /// Lines that move.
+    pub moved: &'a [Moved],
+    /// What its new thread-locals begin with.
+    pub first_values: FirstValues,
+    /// Functions that no thread may be inside.
+    pub quiet: Option<Quiet<'a>>,
+}
+
+/// Switches. `map` and `unwinder` know the objects that are mapped.
 ///
 /// # Errors
 /// `Busy` with the thread and function in the way, or with the debugger that is attached; `Gone` if the program ended. The
@@ -57,23 +89,82 @@ pub fn commit(
     map: &MemoryMap,
     unwinder: &mut Unwinder,
     tables: &mut Tables,
-    loaded: &Loaded,
-    first_values: &mut FirstValues,
-    moved: &[Moved],
-) -> Result<Committed, Error> {
-    let image = &loaded.image;
+    change: &mut Switch<'_>,
+) -> Result<Attempt, Error> {
+    let image = &change.loaded.image;
     let entries = entry_writes(image)?;
     let before = Instant::now();
     let stopped = stop::stop(memory, &StopOptions::default())?;
     let threads = stopped.capture_stacks(map)?;
-    first_values.settle(memory, &threads, unwinder)?;
-    check(image, &threads, tables)?;
-    first_values.write(&stopped, &threads)?;
+    change.first_values.settle(&stopped, map, &threads, unwinder)?;
+    check(&stopped, map, image, &threads, tables)?;
+    if let Some(quiet) = &change.quiet
+        && let Some((thread, function)) = quiet.held_by(&stopped, map, unwinder, &threads)?
+    {
+        return Ok(Attempt::Held { thread, function });
+    }
+    change.first_values.write(&stopped, &threads)?;
     prepare_tables(&stopped, image, tables)?;
-    switch(&stopped, &entries, tables, image, moved)?;
+    switch(&stopped, &entries, tables, image, change.moved)?;
     // The switch is done; a process that ended just now is noticed by its end.
     let _ = stopped.resume();
-    Ok(Committed { pause: before.elapsed(), threads })
+    Ok(Attempt::Done(Committed { pause: before.elapsed(), threads }))
+}
+
+/// Who is inside one of the functions right now: the thread and the function. Nothing is written.
+///
+/// # Errors
+/// As [`commit`].
+pub fn held_now(
+    memory: &Memory,
+    map: &MemoryMap,
+    unwinder: &mut Unwinder,
+    quiet: &Quiet<'_>,
+) -> Result<Option<(String, String)>, Error> {
+    let stopped = stop::stop(memory, &StopOptions::default())?;
+    let threads = stopped.capture_stacks(map)?;
+    let held = quiet.held_by(&stopped, map, unwinder, &threads);
+    let _ = stopped.resume();
+    held
+}
+
+impl Quiet<'_> {
+    /// A thread that is inside one of the functions, or may be, and the function.
+    fn held_by(
+        &self,
+        stopped: &Stopped,
+        map: &MemoryMap,
+        unwinder: &mut Unwinder,
+        threads: &[CapturedThread],
+    ) -> Result<Option<(String, String)>, Error> {
+        let mut bodies: Vec<(LiveAddr, LiveAddr, &str)> = Vec::new();
+        for function in self.functions {
+            bodies.extend(function.bodies.iter().map(|(start, end)| (*start, *end, function.name.as_str())));
+        }
+        bodies.sort_unstable();
+        // A call at the very end of a function returns to the first byte behind it. Bodies do not overlap.
+        let inside = |addr: LiveAddr| {
+            let at = bodies.partition_point(|(start, ..)| *start <= addr);
+            let (_, end, name) = at.checked_sub(1).and_then(|at| bodies.get(at))?;
+            (addr <= *end).then(|| (*name).to_owned())
+        };
+        for captured in threads.iter().filter(|captured| captured.thread.tid != self.agent) {
+            let frames = unwinder.frames(captured);
+            let mut found = frames.addresses.iter().find_map(|addr| inside(*addr));
+            if found.is_none() && frames.end != End::Outermost {
+                // Whatever may be a return address counts.
+                let mut wanted = |word: u64| {
+                    found = inside(LiveAddr(word));
+                    found.is_some()
+                };
+                stopped.any_word(&captured.thread, map, &mut wanted)?;
+            }
+            if let Some(function) = found {
+                return Ok(Some((format!("`{}` ({})", captured.thread.name(), captured.thread.tid), function)));
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn entry_writes(image: &Image) -> Result<Vec<Write>, Error> {
@@ -91,10 +182,18 @@ fn entry_writes(image: &Image) -> Result<Vec<Write>, Error> {
 }
 
 /// Whether every thread is where its next instruction, and every address it will come back to, means the same afterwards.
-fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(), Error> {
+fn check(
+    stopped: &Stopped,
+    map: &MemoryMap,
+    image: &Image,
+    threads: &[CapturedThread],
+    tables: &Tables,
+) -> Result<(), Error> {
     for captured in threads {
-        // It may hold the address of the table that is about to be written.
-        if tables.is_inside_stub(captured.thread.regs.rip) {
+        let here = captured.thread.regs.rip;
+        // It may hold the address of the table that is about to be written; so may what a signal handler interrupted,
+        // whose next instruction is a word on the stack.
+        if tables.is_inside_stub(here) || captured.words().any(|word| tables.is_inside_stub(LiveAddr(word))) {
             return Err(in_the_way(captured, "a stub"));
         }
         for function in &image.functions {
@@ -107,18 +206,20 @@ fn check(image: &Image, threads: &[CapturedThread], tables: &Tables) -> Result<(
                 };
                 let inside = |addr: u64| start.0 <= addr && addr < end.0;
                 // A word that is the first byte's address is a pointer to the function, not a place to come back to.
-                let returns = |word: u64| word != entry.at.0 && inside(word);
-                if inside(captured.thread.regs.rip.0) || words(&captured.stack).any(returns) {
+                let mut returns = |word: u64| word != entry.at.0 && inside(word);
+                let waits = if entry.needs_quiet {
+                    // It may come back from calls as deep as it likes.
+                    stopped.any_word(&captured.thread, map, &mut returns)?
+                } else {
+                    captured.words().any(returns)
+                };
+                if inside(here.0) || waits {
                     return Err(in_the_way(captured, &function.text));
                 }
             }
         }
     }
     Ok(())
-}
-
-pub(super) fn words(stack: &[u8]) -> impl Iterator<Item = u64> + '_ {
-    stack.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()))
 }
 
 fn in_the_way(captured: &CapturedThread, function: &str) -> Error {

@@ -6,7 +6,7 @@
 //! So the template is written first; then each thread that was in there at that moment must have been seen elsewhere once,
 //! because what it made until then is a thread like any other, and what it makes afterwards is made from the new template.
 
-use relive_process::memory::Memory;
+use relive_process::maps::MemoryMap;
 use relive_process::stop::{CapturedThread, Stopped};
 use relive_process::unwind::{End, Unwinder};
 use relive_wire::LiveAddr;
@@ -14,7 +14,6 @@ use relive_wire::LiveAddr;
 use crate::Error;
 use crate::link::{FirstValue, Image};
 use crate::load::ThreadReserve;
-use crate::swap::commit::words;
 
 /// The first values of one image, while its switch is tried.
 #[derive(Debug)]
@@ -47,15 +46,20 @@ impl FirstValues {
     /// `Busy` with one that may still have a copy of the old template in hand.
     pub(super) fn settle(
         &mut self,
-        memory: &Memory,
+        stopped: &Stopped,
+        map: &MemoryMap,
         threads: &[CapturedThread],
         unwinder: &mut Unwinder,
     ) -> Result<(), Error> {
         if self.values.is_empty() {
             return Ok(());
         }
-        let inside: Vec<&CapturedThread> =
-            threads.iter().filter(|captured| self.is_making(captured, unwinder)).collect();
+        let mut inside: Vec<&CapturedThread> = Vec::new();
+        for captured in threads {
+            if self.is_making(stopped, map, captured, unwinder)? {
+                inside.push(captured);
+            }
+        }
         let makers = match self.makers.take() {
             Some(mut makers) => {
                 makers.retain(|tid| inside.iter().any(|captured| captured.thread.tid == *tid));
@@ -63,7 +67,7 @@ impl FirstValues {
             }
             None => {
                 for value in &self.values {
-                    memory.write(self.reserve.in_template(value.offset), &value.bytes)?;
+                    stopped.memory().write(self.reserve.in_template(value.offset), &value.bytes)?;
                 }
                 inside.iter().map(|captured| captured.thread.tid).collect()
             }
@@ -97,14 +101,22 @@ impl FirstValues {
         Ok(())
     }
 
-    /// Whether a thread is where threads are made. Where its callers cannot all be told, any address on its stack counts.
-    fn is_making(&self, captured: &CapturedThread, unwinder: &mut Unwinder) -> bool {
+    /// Whether a thread is where threads are made. Where its callers cannot all be told, any word on its stacks counts.
+    fn is_making(
+        &self,
+        stopped: &Stopped,
+        map: &MemoryMap,
+        captured: &CapturedThread,
+        unwinder: &mut Unwinder,
+    ) -> Result<bool, Error> {
         let maker = self.reserve.maker();
         // A return address may lie right behind the last instruction.
         let inside = |addr: LiveAddr| maker.start <= addr && addr <= maker.end;
         let frames = unwinder.frames_of_stopped(captured);
-        let lost = || frames.end != End::Outermost && words(&captured.stack).any(|word| inside(LiveAddr(word)));
-        frames.addresses.iter().any(|addr| inside(*addr)) || lost()
+        if frames.end == End::Outermost || frames.addresses.iter().any(|addr| inside(*addr)) {
+            return Ok(frames.addresses.iter().any(|addr| inside(*addr)));
+        }
+        Ok(stopped.any_word(&captured.thread, map, &mut |word| inside(LiveAddr(word)))?)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Each input may take a second of processor time and 64 times its own size of memory, plus what the code needs for
 //! any input. How many inputs there are is a number, not a time: two runs do the same. `RELIVE_FUZZ_ITERATIONS` sets it.
+//! With `RELIVE_FUZZ_SECONDS` damaged copies follow for so long that no run has seen; a finding names its number.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Once};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -36,6 +37,12 @@ pub(crate) fn iterations(usual: usize) -> usize {
     std::env::var("RELIVE_FUZZ_ITERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
+/// How long to go on after that, if somebody asks for it.
+fn seconds() -> Option<Duration> {
+    let text = std::env::var("RELIVE_FUZZ_SECONDS").ok()?;
+    Some(Duration::from_secs(text.parse().expect("RELIVE_FUZZ_SECONDS is a number of seconds")))
+}
+
 /// Runs `target` on `seeds` as they are and on [`iterations`]`(usual)` damaged copies of them.
 ///
 /// # Panics
@@ -43,7 +50,7 @@ pub(crate) fn iterations(usual: usize) -> usize {
 pub(crate) fn survives(name: &'static str, seeds: Vec<Seed>, usual: usize, target: impl Fn(&[u8]) + Send + 'static) {
     let count = iterations(usual) / seeds.len();
     run(name, move |watch| {
-        for seed in seeds {
+        for seed in &seeds {
             watch.try_one(&format!("{}, unharmed", seed.name), &seed.bytes, &target);
             for bytes in seed.prefixes(count / 4) {
                 watch.try_one(&format!("{}, first {} bytes", seed.name, bytes.len()), &bytes, &target);
@@ -54,6 +61,9 @@ pub(crate) fn survives(name: &'static str, seeds: Vec<Seed>, usual: usize, targe
             for number in 0..count as u64 / 2 {
                 watch.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), &target);
             }
+        }
+        if let Some(seconds) = seconds() {
+            watch.go_on(&seeds, seconds, &target);
         }
     });
 }
@@ -113,6 +123,19 @@ impl Watch {
         if memory.bytes_max > TIMES * bytes.len() as u64 + FIXED {
             self.note(what, bytes, format!("took more than {TIMES} times the memory of its input"));
         }
+    }
+
+    /// Damaged copies by numbers that begin where the clock says, until the time is up.
+    fn go_on(&mut self, seeds: &[Seed], seconds: Duration, target: &impl Fn(&[u8])) {
+        let began = Instant::now();
+        let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
+        let before = self.tried;
+        let copies = (first..=u64::MAX).flat_map(|number| seeds.iter().map(move |seed| (number, seed)));
+        for (number, seed) in copies.take_while(|_| began.elapsed() < seconds) {
+            self.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), target);
+        }
+        assert!(self.tried > before, "no input was tried in {seconds:?}");
+        eprintln!("{}: {} more inputs in {:.0?}", self.name, self.tried - before, began.elapsed());
     }
 
     /// Remembers a finding and keeps the first input that shows it, to look at.

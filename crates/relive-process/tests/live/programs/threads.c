@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/epoll.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
@@ -113,6 +114,8 @@ static void numbers(void) {
     struct sigaction a = {.sa_sigaction = on_number, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigaction(SIGRTMIN, &a, 0);
     pid_t self = getpid();
+    // One of the tests stops it from processes that are not its ancestors.
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
     if (fork() == 0) {
         for (int i = 0; i < SIGNALS; i++) {
             union sigval v = {.sival_int = i};
@@ -151,6 +154,30 @@ static void callers(int flags) {
     interrupted();
 }
 
+// A marked word far down the stack of a thread, above a call that blocks, on that stack or on another one.
+__attribute__((noinline)) static void deep(int levels) {
+    volatile char room[4096];
+    room[0] = levels;
+    if (levels > 0) deep(levels - 1);
+    else { board[1] = 1; while (!board[6]) pause(); }
+    room[1] = room[0];
+}
+static void on_other_stack(int sig) { deep(2); }
+__attribute__((noinline)) static void marked(uint64_t mark, int other) {
+    volatile uint64_t here[2] = {mark, mark};
+    if (other) raise(SIGUSR2); else deep(200);
+    board[9] = here[0];
+}
+static void deep_stack(int other) {
+    static char room[1 << 16];
+    stack_t alternative = {.ss_sp = room, .ss_size = sizeof room};
+    sigaltstack(&alternative, 0);
+    struct sigaction a = {.sa_handler = on_other_stack, .sa_flags = SA_ONSTACK};
+    sigaction(SIGUSR2, &a, 0);
+    board[0] = 1;
+    marked(0x5ca1ab1e0ddba11, other);
+}
+
 int main(int argc, char **argv) {
     int fd = open(argv[1], O_RDWR);
     board = mmap(0, 512, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -164,6 +191,7 @@ int main(int argc, char **argv) {
     if (!strcmp(mode, "answer")) { board[16] = (uint64_t)answer; board[0] = 1; while (answer() == 1) progress(1); return 40 + answer(); }
     if (!strcmp(mode, "callers")) callers(0);
     if (!strcmp(mode, "callers-apart")) callers(SA_ONSTACK);
+    if (!strcmp(mode, "deep") || !strcmp(mode, "other-stack")) deep_stack(mode[0] == 'o');
     if (!strcmp(mode, "leader-exits")) { start(spin, 1); board[0] = 1; while (!board[4]) usleep(100); pthread_exit(0); }
     if (!strcmp(mode, "exec")) {
         board[0] = 1;

@@ -8,6 +8,7 @@ mod describe;
 mod entries;
 mod erase;
 mod identity;
+mod occur;
 mod sections;
 mod tables;
 mod walk;
@@ -19,8 +20,9 @@ pub use describe::{Description, Field, Variant};
 pub use erase::erase;
 use identity::Identity;
 use object::{Object, ObjectSection};
+pub use occur::{Handler, Holder, HolderKind, Occurrences, Sought};
 pub use sections::Place;
-use tables::{Kind, NONE, Name, Node, Role, Tables};
+use tables::{Id, Kind, NONE, Name, Node, Part, Role, Tables};
 
 /// How much an object says about its contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,6 +225,38 @@ fn is_writable(file: &sections::File, place: Option<Place>) -> Option<bool> {
     Some(matches!(section.kind(), object::SectionKind::Data | object::SectionKind::UninitializedData))
 }
 
+/// A function whose description is spread over an instance, a declaration and an abstract origin, put together.
+struct Described<'a> {
+    name: Name,
+    linkage: Name,
+    /// Where the outermost declaration stands: it gives the path.
+    scope: Id,
+    parts: &'a [Part],
+    result: Id,
+    /// The entry that has a line.
+    described: &'a Node,
+}
+
+/// Follows the references from a function's entry to the ones that say the rest.
+fn walk_chain<'a>(tables: &'a Tables, id: Id, node: &'a Node) -> Described<'a> {
+    let mut chain = vec![(id, node)];
+    while let Some((_, last)) = chain.last().filter(|(_, last)| last.origin != NONE && chain.len() < 4) {
+        let Some(next) = tables.node(last.origin) else { break };
+        chain.push((last.origin, next));
+    }
+    let nodes = || chain.iter().map(|(_, node)| *node);
+    let name = nodes().map(|node| node.name).find(|name| tables.is_named(*name)).unwrap_or(node.name);
+    let parts = nodes().rev().map(|node| tables.parts(node)).find(|parts| !parts.is_empty());
+    Described {
+        name,
+        linkage: nodes().map(|node| node.linkage).find(|name| tables.is_named(*name)).unwrap_or(name),
+        scope: nodes().next_back().map_or(node.parent, |node| node.parent),
+        parts: parts.unwrap_or(&[]),
+        result: nodes().map(|node| node.target).find(|target| *target != NONE).unwrap_or(NONE),
+        described: nodes().find(|node| node.line > 0).unwrap_or(node),
+    }
+}
+
 /// The lists of an object while they grow.
 struct Lists<'a> {
     tables: &'a Tables,
@@ -262,24 +296,11 @@ impl<'a> Lists<'a> {
 
     fn function(&mut self, id: u32, node: &Node) {
         let tables = self.tables;
-        let mut chain = vec![(id, node)];
-        while let Some((_, last)) = chain.last().filter(|(_, last)| last.origin != NONE && chain.len() < 4) {
-            let Some(next) = tables.node(last.origin) else { break };
-            chain.push((last.origin, next));
-        }
-        let named = chain.iter().find(|(_, node)| tables.is_named(node.name)).copied().unwrap_or((id, node));
-        let linkage =
-            chain.iter().map(|(_, node)| node.linkage).find(|name| tables.is_named(*name)).unwrap_or(named.1.name);
-        // The outermost declaration stands in the scope that gives the path.
-        let scope = chain.last().map_or(node.parent, |(_, node)| node.parent);
-        let with_parts = chain.iter().rev().map(|(_, node)| tables.parts(node)).find(|parts| !parts.is_empty());
-        let result = chain.iter().map(|(_, node)| node.target).find(|target| *target != NONE).unwrap_or(NONE);
-        let qualified = self.path(scope, named.1.name);
-        let only_itself = self.identity.names_function(named.1.name).then_some(linkage);
-        let parts = with_parts.unwrap_or(&[]);
+        let Described { name, linkage, scope, parts, result, described } = walk_chain(tables, id, node);
+        let qualified = self.path(scope, name);
+        let only_itself = self.identity.names_function(name).then_some(linkage);
         let abi = self.identity.abi(&identity::Function { result, parts, only_itself });
-        let (file, line) =
-            chain.iter().map(|(_, node)| self.source(node)).find(|(_, line)| line.is_some()).unwrap_or_default();
+        let (file, line) = self.source(described);
         self.functions.push(Function {
             linkage_name: tables.text(linkage),
             erased: erase(&qualified),

@@ -1,0 +1,17 @@
+pub struct Row {
+    pub limits: &'static [u32; 4],
+    pub weight: u32,
+}
+
+pub enum Shape {
+    #[allow(dead_code)]
+    Dot,
+    #[allow(dead_code)]
+    Named(&'static str),
+}
+
+pub static LIMITS: [u32; 4] = [5, 6, 7, 8];
+pub static NAMES: [&str; 2] = ["coffee", "water"];
+pub static ROW: Row = Row { limits: &LIMITS, weight: 10 };
+pub static PLAN: [&Row; 1] = [&ROW];
+pub static SHAPE: Shape = Shape::Named("round");

@@ -1,0 +1,5 @@
+pub mod late;
+
+pub fn text() -> String {
+    "by=text".to_owned()
+}

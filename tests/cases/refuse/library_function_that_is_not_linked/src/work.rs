@@ -1,0 +1,3 @@
+pub fn line(count: u64) {
+    println!("count={count} text=plain");
+}

@@ -1,0 +1,33 @@
+pub struct Dose {
+    amount: u64,
+}
+
+trait Taker {
+    fn take(&self, dose: &Dose) -> u64;
+}
+
+struct Doubler;
+
+impl Taker for Doubler {
+    fn take(&self, dose: &Dose) -> u64 {
+        dose.amount * 2
+    }
+}
+
+pub struct State {
+    takers: Vec<Box<dyn Taker>>,
+}
+
+impl State {
+    pub fn new() -> State {
+        State { takers: vec![Box::new(Doubler)] }
+    }
+
+    pub fn line(&mut self, count: u64) -> String {
+        let dose = Dose { amount: count };
+        if self.takers.iter().any(|taker| taker.take(&dose) != count * 2) {
+            return "CORRUPT".to_owned();
+        }
+        "v=1".to_owned()
+    }
+}
