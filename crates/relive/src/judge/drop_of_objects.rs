@@ -24,8 +24,9 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         let Some((of_type, of_trait)) = inner.and_then(|inner| inner.rsplit_once(" as ")) else { continue };
         if delta.old_vtables.iter().any(|old| had_none(&old)) && !told.contains(&of_type) {
             told.push(of_type);
-            let message =
-                format!("`{of_type}` has something to drop now, and its objects of trait `{of_trait}` do not know of it");
+            let message = format!(
+                "`{of_type}` has something to drop now, and its objects of trait `{of_trait}` do not know of it"
+            );
             let help = "Trait objects that are alive would be freed without being dropped.";
             reasons.push(RULE.refuse(&Item::named(of_type), message, help));
         }
@@ -43,16 +44,17 @@ mod tests {
 
     #[test]
     fn only_a_new_drop_of_the_same_type_is_refused() {
-        let check = |old: Vtable, new: Vtable| {
+        let messages = |old: Vtable, new: Vtable| {
             let delta = DeltaFacts { old_vtables: vec![old], new_vtables: vec![new], ..DeltaFacts::default() };
             let mut reasons = Vec::new();
-            super::check(&delta, &mut reasons);
+            check(&delta, &mut reasons);
             reasons.into_iter().map(|reason| reason.message).collect::<Vec<_>>()
         };
         let (token, other) = ("<app::Token as core::any::Any>", "<app::Other as core::any::Any>");
-        let refused = "`app::Token` has something to drop now, and its objects of trait `core::any::Any` do not know of it";
-        assert_eq!(check(table(token, false), table(token, true)), [refused]);
-        assert_eq!(check(table(token, true), table(token, false)), Vec::<String>::new());
-        assert_eq!(check(table(other, false), table(token, true)), Vec::<String>::new());
+        let refused =
+            "`app::Token` has something to drop now, and its objects of trait `core::any::Any` do not know of it";
+        assert_eq!(messages(table(token, false), table(token, true)), [refused]);
+        assert_eq!(messages(table(token, true), table(token, false)), Vec::<String>::new());
+        assert_eq!(messages(table(other, false), table(token, true)), Vec::<String>::new());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::binary::object::NameId;
 use crate::binary::types::{Level, ObjectTypes};
 
 /// All that is judged.
@@ -124,6 +125,8 @@ pub struct Vtable {
 pub struct VtableSlot {
     /// Its readable path; empty if the slot is vacant.
     pub function: String,
+    /// Which function of the running program it is, or takes the place of.
+    pub item: Option<NameId>,
     /// What must be the same for a call of the old one to be a call of the new one, where debug information tells.
     pub abi: Option<u64>,
 }

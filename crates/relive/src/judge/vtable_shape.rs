@@ -120,6 +120,11 @@ fn slot_beside(old: &VtableSlot, new: &VtableSlot, same_type: bool) -> String {
     if !vacant && was != is {
         return is.to_owned();
     }
+    // The old table's function is led to the new one.
+    if old.item.is_some() && old.item == new.item {
+        return was.to_owned();
+    }
+    // An overridden default, for one, that could not be led there.
     if !vacant && same_type && old.function != new.function {
         return format!("{is} of another impl");
     }
@@ -172,9 +177,14 @@ fn words(old: &[String], new: &[String]) -> String {
 mod tests {
     use super::super::DeltaFacts;
     use super::*;
+    use crate::binary::object::NameId;
 
     fn table(functions: &[(&str, u64)]) -> Vtable {
-        let slots = functions.iter().map(|(name, abi)| VtableSlot { function: name.to_string(), abi: Some(*abi) });
+        let slots = functions.iter().map(|(name, abi)| VtableSlot {
+            function: name.to_string(),
+            item: Some(NameId::of(name)),
+            abi: Some(*abi),
+        });
         Vtable { name: "<app::Dog as app::Animal>".to_owned(), drops: false, slots: slots.collect() }
     }
 
@@ -211,6 +221,9 @@ mod tests {
             let found = messages(table(&[DEFAULT_LEGS]), table(&[new]));
             assert!(found.iter().any(|message| message.contains(what)), "{found:?}");
         }
+        let mut led = table(&[LEGS]);
+        led.slots[0].item = Some(NameId::of(DEFAULT_LEGS.0));
+        assert_eq!(messages(table(&[DEFAULT_LEGS]), led), Vec::<String>::new());
         let cat = Vtable { name: "<app::Cat as app::Animal>".to_owned(), ..table(&[LEGS]) };
         assert_eq!(messages(table(&[DEFAULT_LEGS]), cat), Vec::<String>::new());
     }

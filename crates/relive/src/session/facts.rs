@@ -1,18 +1,17 @@
 //! Debug information of objects, read once each, and what the judge and the pairing want to know of it.
 
-use std::hash::Hasher;
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::binary::names;
-use crate::binary::object::{NameId, Object, Place, SectionId, SymbolId};
+use crate::binary::object::{NameId, Object, Place, SectionId, Symbol, SymbolId};
 use crate::binary::types::{self, Level, ObjectTypes};
 use crate::compile::{Baseline, Build};
 use crate::diff::compare::ObjectFacts;
 use crate::diff::pair::FunctionFacts;
 use crate::diff::reach::Problem;
-use crate::diff::{Delta, NewObject, Reach, Running};
+use crate::diff::{Delta, Fate, NewObject, Reach, Running};
 use crate::judge::{
     AmbiguousSymbol, ChangedStatic, DeltaFacts, Item, MissingTypes, NoEntryRoom, OptimisedUnit, UndefinedSymbol,
     UnknownRelocation, Vtable, VtableSlot,
@@ -81,14 +80,14 @@ impl TypeCache {
 }
 
 fn functions(types: &ObjectTypes) -> ObjectFacts {
-    let hash = |text: &str| {
-        let mut hasher = FxHasher::default();
-        hasher.write(text.as_bytes());
-        hasher.finish()
-    };
     let fact = |(at, function): (usize, &types::Function)| {
         let order = u64::from(function.line.unwrap_or(0)) << 32 | at as u64;
-        let facts = FunctionFacts { erased: hash(&function.erased), abi: function.abi, order };
+        let facts = FunctionFacts {
+            erased: FunctionFacts::path(&function.erased),
+            abi: function.abi,
+            method_abi: function.method_abi,
+            order,
+        };
         (NameId::of(&function.linkage_name), facts)
     };
     types.functions.iter().enumerate().map(fact).collect()
@@ -104,11 +103,16 @@ pub(super) fn delta_facts(
     cache: &mut TypeCache,
 ) -> DeltaFacts {
     let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).cloned().collect();
+    let before = |name: NameId| match delta.fates.get(&name) {
+        Some(Fate::Same(old) | Fate::Changed(old)) => Some(*old),
+        Some(Fate::New) => None,
+        None => Some(name),
+    };
     let mut facts = DeltaFacts {
         missing_types: missing_types(baseline, delta, cache),
         optimised_units: optimised_units(baseline, delta),
-        old_vtables: vtables(&old, cache),
-        new_vtables: vtables(&delta.objects, cache),
+        old_vtables: vtables(&old, &Some, cache),
+        new_vtables: vtables(&delta.objects, &before, cache),
         ..DeltaFacts::default()
     };
     for change in &delta.statics {
@@ -228,10 +232,16 @@ fn optimised_units(baseline: &Baseline, delta: &Delta) -> Vec<OptimisedUnit> {
     units.into_iter().filter_map(optimised).collect()
 }
 
-/// The tables of trait objects in `objects`, each once.
-fn vtables(objects: &[NewObject], cache: &mut TypeCache) -> Vec<Vtable> {
+/// The tables of trait objects in `objects`, each once; `before` says what a function was called in the program.
+fn vtables(objects: &[NewObject], before: &dyn Fn(NameId) -> Option<NameId>, cache: &mut TypeCache) -> Vec<Vtable> {
     let known: Vec<_> = objects.iter().map(|new| cache.of(new)).collect();
     let abi = |id: NameId| known.iter().find_map(|known| known.functions.get(&id)).map(|facts| facts.abi);
+    let slot = |object: &Object, id: SymbolId| match function_of(object, id) {
+        Some(symbol) => {
+            VtableSlot { function: names::path_key(object.name(symbol)), item: before(symbol.id), abi: abi(symbol.id) }
+        }
+        None => VtableSlot { function: "a table".to_owned(), item: None, abi: None },
+    };
     let mut out: Vec<Vtable> = Vec::new();
     let mut named: FxHashSet<&str> = FxHashSet::default();
     for (new, known) in objects.iter().zip(&known) {
@@ -239,7 +249,7 @@ fn vtables(objects: &[NewObject], cache: &mut TypeCache) -> Vec<Vtable> {
             let Some(place) = vtable.place else { continue };
             if named.insert(&vtable.name) {
                 let at = (SectionId(place.section as u32), place.offset);
-                out.push(table(&vtable.name, vtable.slots, &new.object, at, &abi));
+                out.push(table(&vtable.name, vtable.slots, &new.object, at, &slot));
             }
         }
     }
@@ -252,7 +262,7 @@ fn table(
     words: u64,
     object: &Object,
     (section, offset): (SectionId, u64),
-    abi: &dyn Fn(NameId) -> Option<u64>,
+    slot_of: &dyn Fn(&Object, SymbolId) -> VtableSlot,
 ) -> Vtable {
     let count = usize::try_from(words.saturating_sub(VTABLE_HEAD)).unwrap_or(0).min(1 << 16);
     let mut out = Vtable { name: name.to_owned(), drops: false, slots: vec![VtableSlot::default(); count] };
@@ -261,7 +271,7 @@ fn table(
         out.drops |= word == 0;
         let slot = word.checked_sub(VTABLE_HEAD).and_then(|slot| out.slots.get_mut(slot as usize));
         if let Some(slot) = slot {
-            *slot = slot_of(object, reloc.symbol, abi);
+            *slot = slot_of(object, reloc.symbol);
         }
     }
     out
@@ -270,14 +280,12 @@ fn table(
 /// Words of every table before the methods: drop, size, align.
 const VTABLE_HEAD: u64 = 3;
 
-fn slot_of(object: &Object, id: SymbolId, abi: &dyn Fn(NameId) -> Option<u64>) -> VtableSlot {
+/// What a symbol of a table stands for; nothing for another table.
+fn function_of(object: &Object, id: SymbolId) -> Option<&Symbol> {
     let symbol = object.symbol(id);
     let named = match symbol.place {
         Place::In(section, _) if !object.is_item(symbol) => object.named_at(section, 0),
         Place::In(..) | Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => Some(id),
     };
-    match named.map(|id| object.symbol(id)) {
-        Some(symbol) => VtableSlot { function: names::path_key(object.name(symbol)), abi: abi(symbol.id) },
-        None => VtableSlot { function: "a table".to_owned(), abi: None },
-    }
+    named.map(|id| object.symbol(id))
 }

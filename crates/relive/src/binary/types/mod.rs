@@ -62,6 +62,8 @@ pub struct Function {
     /// Equal hashes of functions with equal `erased` mean: old and new code may call each other. Named types count by
     /// name; whether such a type has kept its layout is the judge's question.
     pub abi: u64,
+    /// The same without its generic arguments: a default method has its type among them, a method of an impl has not.
+    pub method_abi: u64,
     /// Source file.
     pub file: Option<Arc<str>>,
     /// Line in it, from 1.
@@ -278,6 +280,8 @@ impl<'a> Lists<'a> {
         let only_itself = self.identity.names_function(named.1.name).then_some(linkage);
         let parts = with_parts.unwrap_or(&[]);
         let abi = self.identity.abi(&identity::Function { result, parts, only_itself });
+        let values: Vec<_> = parts.iter().filter(|part| part.role != Role::Template).copied().collect();
+        let method_abi = self.identity.abi(&identity::Function { result, parts: &values, only_itself });
         let (file, line) =
             chain.iter().map(|(_, node)| self.source(node)).find(|(_, line)| line.is_some()).unwrap_or_default();
         self.functions.push(Function {
@@ -285,6 +289,7 @@ impl<'a> Lists<'a> {
             erased: erase(&qualified),
             qualified,
             abi,
+            method_abi,
             file,
             line,
         });
