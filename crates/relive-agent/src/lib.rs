@@ -12,6 +12,7 @@
 //! What it cannot hide is that the process has one more thread.
 #![deny(unsafe_code)]
 
+mod forks;
 mod inbox;
 mod near;
 mod objects;

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 
 use relive_wire::agent::{ENV_DIR, ENV_FD, ENV_PRELOAD};
 
-use crate::{inbox, near, objects, sys};
+use crate::{forks, inbox, near, objects, sys};
 
 /// Bytes of a path with its terminator; the directory of the slots must fit.
 const DIR_MAX: usize = 1024;
@@ -26,6 +26,7 @@ pub(crate) fn start() {
     if let (Some(place), Some(dir)) = (place, dir) {
         objects::announce(place, dir);
     }
+    forks::watch();
     inbox::run(fd, exe_start.unwrap_or_default(), place.map(|place| place.control).unwrap_or_default());
 }
 

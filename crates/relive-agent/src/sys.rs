@@ -13,7 +13,7 @@ use libc::{dl_phdr_info, size_t};
 use relive_wire::LiveAddr;
 use relive_wire::reserve::{RESERVE_ALIGN, RESERVE_SIZE, reserve_template};
 
-use crate::{objects, start};
+use crate::{forks, objects, start};
 
 /// Bytes of the thread's stack. `dlopen` needs a few of the first pages, the program's thread-locals may need more.
 const STACK: usize = 512 << 10;
@@ -360,10 +360,23 @@ fn real_iterate() -> Option<Iterate> {
     unsafe { std::mem::transmute::<*mut c_void, Option<Iterate>>(real) }
 }
 
+/// Has `before` run before every fork of the program, and `after` behind it in parent and child.
+pub(crate) fn around_forks(before: extern "C" fn(), after: extern "C" fn()) {
+    // SAFETY: the functions take nothing, never unwind, and stay where they are: the agent is never closed.
+    unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
+}
+
+/// Sleeps for about a tenth of a millisecond.
+pub(crate) fn nap() {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: 100_000 };
+    // SAFETY: reads one record; what is left of the time is not asked for.
+    unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
+}
+
 /// Opens a shared object for good and calls `then` with its load bias or the loader's text.
 pub(crate) fn open_object<T>(path: &CStr, then: impl FnOnce(Result<u64, &[u8]>) -> T) -> T {
     // SAFETY: a terminated path. What the object's constructors do is relive's business: it links objects without.
-    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    let handle = forks::apart(|| unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) });
     let mut link_map: *const u64 = ptr::null();
     if !handle.is_null() {
         // SAFETY: an open handle, and the request stores one pointer.

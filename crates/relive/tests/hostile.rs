@@ -314,7 +314,8 @@ impl World {
         let objects: Vec<_> = before.objects.iter().map(read).collect();
         let types = objects.iter().map(|new| types::read(new.object.data()).unwrap());
         let facts = types.flat_map(|types| types.functions).enumerate().map(|(at, function)| {
-            let facts = FunctionFacts { erased: function.abi ^ 1, abi: function.abi, order: at as u64 };
+            let (abi, method_abi) = (function.abi, function.method_abi);
+            let facts = FunctionFacts { erased: abi ^ 1, abi, method_abi, order: at as u64 };
             (NameId::of(&function.linkage_name), facts)
         });
         World { exe: Arc::new(exe), facts: Arc::new(facts.collect()), objects }

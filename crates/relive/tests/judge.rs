@@ -6,7 +6,9 @@ mod build;
 
 use build::object;
 use relive::binary::types::ObjectTypes;
-use relive::judge::{ChangedStatic, DeltaFacts, Facts, Item, TypeSet, Verdict, judge};
+use relive::judge::{
+    ChangedStatic, DeltaFacts, Facts, FullThreadReserve, Item, NoThreadStorage, TypeSet, Verdict, judge,
+};
 
 fn judged(old: &[&ObjectTypes], new: &[&ObjectTypes], delta: DeltaFacts) -> Vec<String> {
     let facts = Facts { old: TypeSet { objects: old.to_vec() }, new: TypeSet { objects: new.to_vec() }, delta };
@@ -188,7 +190,14 @@ fn a_static_is_told_once() {
     let (old, new) = (statics("AtomicU32", ""), statics("AtomicU64", ""));
     let (old, new) = (object("told-once", "old", &old), object("told-once", "new", &new));
     let item = Item::named("app::{impl#0}::go::S");
-    let changed = |item| ChangedStatic { item, old_size: 4, new_size: 8, initialiser_changed: false };
+    let changed = |item| ChangedStatic {
+        item,
+        old_size: 4,
+        new_size: 8,
+        initialiser_changed: false,
+        renewed: false,
+        in_new_code: false,
+    };
     let changed_statics = vec![changed(item), changed(Item::named("app::OTHER"))];
     assert_eq!(
         judged(&[&old], &[&new], DeltaFacts { changed_statics, ..DeltaFacts::default() }),
@@ -233,20 +242,21 @@ fn statics_come_in_order_and_what_stays_read_only_may_stay() {
 }
 
 #[test]
-fn a_thread_local_of_another_type_is_not_called_new() {
-    let text = |of: &str| {
-        format!(
-            "thread_local! {{ static DEPTH: std::cell::Cell<{of}> = const {{ std::cell::Cell::new(0) }}; }}
-             pub static PLAIN: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0); pub fn f() -> {of} {{ DEPTH.get() }}"
-        )
+fn thread_locals_without_storage_are_told_by_their_name_in_the_source() {
+    let item = |name: &str| Item::named(format!("{name}::{{constant#0}}::{{closure#0}}::VAL"));
+    let why = "it is aligned to 4096 bytes, and 128 are possible".to_owned();
+    let delta = DeltaFacts {
+        without_thread_storage: vec![NoThreadStorage { item: item("app::PAGE"), why }],
+        thread_reserve_full: vec![FullThreadReserve { item: item("app::TABLE"), size: 9000, used: 0, total: 8176 }],
+        ..DeltaFacts::default()
     };
-    let old = object("tls-known", "old", &text("u8"));
-    let added = ["app::DEPTH", "app::PLAIN", "app::NEW"];
-    let added = added.map(|name| Item::named(format!("{name}::{{constant#0}}::{{closure#0}}::VAL")));
     assert_eq!(
-        judged(&[&old], &[&old], DeltaFacts { added_thread_locals: added.to_vec(), ..DeltaFacts::default() }),
-        ["app::PLAIN", "app::NEW"].map(|name| {
-            format!("new-thread-local: `{name}` is a new thread-local; the threads that run have no storage for it")
-        })
+        judged(&[], &[], delta),
+        [
+            "new-thread-local: `app::PAGE` is a new thread-local without storage: it is aligned to 4096 bytes, and 128 \
+             are possible",
+            "tls-reserve-full: `app::TABLE` needs 9000 bytes in every thread; 0 of the 8176 for new thread-locals are \
+             used and 8176 are left",
+        ]
     );
 }

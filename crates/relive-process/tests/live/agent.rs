@@ -160,6 +160,26 @@ fn objects_are_opened_one_connection_after_the_other() {
 }
 
 #[test]
+fn a_child_is_not_made_while_an_object_is_opened() {
+    use std::io::Write;
+    let guest = Guest::start(None);
+    let object = crate::support::compile("object", &crate::support::directory("slow-object"), &["-shared", "-DSLOW"]);
+    let mut wait = std::fs::File::options().write(true).open(guest.dir.join("wait")).expect("the program waits there");
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| guest.connect().open(&object, PATIENCE, &|| guest.child.is_alive()));
+        let start = std::time::Instant::now();
+        let opened = |map: MemoryMap| map.entries().iter().any(|entry| entry.path.ends_with("object"));
+        while !opened(MemoryMap::read(guest.child.pid()).expect("the program runs")) {
+            assert!(start.elapsed() < PATIENCE, "the agent opens nothing");
+        }
+        wait.write_all(b"....").expect("the program reads");
+        opening.join().expect("no panic").expect("the object is fine");
+    });
+    drop(wait);
+    assert_eq!(guest.child.wait().expect("it is our child"), 7, "a child was made in the middle of it");
+}
+
+#[test]
 fn the_agents_thread_stops_and_goes_on_with_the_others() {
     let guest = Guest::start(None);
     let mut link = guest.connect();

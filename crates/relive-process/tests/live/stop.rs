@@ -1,6 +1,6 @@
 //! Stopping and letting go, seen from the program: nothing is lost, nothing is interrupted, nothing stays behind.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -112,14 +112,14 @@ fn stops_until_it_is_killed() {
     let Some(pid) = std::env::var(STOP_FOR_EVER).ok().and_then(|pid| pid.parse().ok()) else { return };
     let Ok(memory) = relive_process::memory::Memory::open(pid) else { return };
     let Ok(_stopped) = stop(&memory, &StopOptions::default()) else { return };
-    println!("\nstopped");
+    writeln!(std::io::stdout(), "\nstopped").expect("somebody listens");
     std::thread::park();
 }
 
 /// Stops `program` from a process of its own, which is killed before it lets go.
 fn stop_and_be_killed(program: &Program) {
     let mut tool = Command::new(std::env::current_exe().expect("this test has a file"));
-    tool.args(["--exact", "stop::stops_until_it_is_killed", "--ignored", "--nocapture"]).stdout(Stdio::piped());
+    tool.args(["--exact", "stop::stops_until_it_is_killed", "--ignored"]).stdout(Stdio::piped());
     let mut tool = tool.env(STOP_FOR_EVER, program.pid().to_string()).spawn().expect("this test can be started");
     let lines = BufReader::new(tool.stdout.take().expect("it is piped")).lines();
     // The end of the lines is the end of a tool that found no program any more.

@@ -200,7 +200,10 @@ fn read_facts(bytes: &[u8]) -> Arc<ObjectFacts> {
     let types = types::read(bytes).unwrap();
     let facts = types.functions.iter().enumerate().map(|(at, function)| {
         let erased = NameId::of(&function.erased).0 as u64;
-        (NameId::of(&function.linkage_name), FunctionFacts { erased, abi: function.abi, order: at as u64 })
+        (
+            NameId::of(&function.linkage_name),
+            FunctionFacts { erased, abi: function.abi, method_abi: function.method_abi, order: at as u64 },
+        )
     });
     Arc::new(facts.collect())
 }

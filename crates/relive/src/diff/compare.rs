@@ -350,7 +350,33 @@ impl Sides {
         let pairs = pair::pair(&olds, &news);
         self.contested_old = olds.iter().map(|old| old.name).collect();
         self.partner = news.iter().map(|new| (new.name, pairs.get(&new.name).copied())).collect();
+        self.overrides();
         while self.renew() {}
+    }
+
+    /// Pairs a method of an impl with the trait's default of it for the same type, where one took the other's place:
+    /// nobody else calls a default that is made for that type.
+    fn overrides(&mut self) {
+        let taken: FxHashSet<_> = self.partner.values().flatten().copied().collect();
+        let mut olds: FxHashMap<(u64, u64), Option<NameId>> = FxHashMap::default();
+        for old in self.contested_old.iter().filter(|old| !taken.contains(old)) {
+            for key in self.old.functions.get(old).into_iter().flat_map(method_keys) {
+                olds.entry(key).and_modify(|several| *several = None).or_insert(Some(*old));
+            }
+        }
+        let alone = self.partner.iter().filter(|(_, old)| old.is_none()).map(|(name, _)| *name);
+        let pair = |name: NameId| {
+            let keys = method_keys(self.new.functions.get(&name)?);
+            let old = keys.into_iter().find_map(|key| olds.get(&key).copied().flatten())?;
+            Some((name, old))
+        };
+        let mut found: Vec<_> = alone.filter_map(pair).collect();
+        found.sort_unstable();
+        for (name, old) in found {
+            if !self.partner.values().any(|taken| *taken == Some(old)) {
+                self.partner.insert(name, Some(old));
+            }
+        }
     }
 
     /// Parts immutable variables from their partners where the value is another one, as constants without a name are:
@@ -541,12 +567,13 @@ impl Sides {
 
     /// Paths on which both an old and a new variable have no partner: nothing tells which storage is whose.
     fn ambiguous(&self) -> Vec<String> {
-        let partners: FxHashSet<_> = self.partner.values().flatten().chain(self.renewed.values()).copied().collect();
+        let partners: FxHashSet<_> = self.partner.values().flatten().copied().collect();
         let lost = self.contested_old.iter().filter(|name| !partners.contains(name));
-        let lost: FxHashSet<u64> =
-            lost.filter_map(|name| self.old.variables.get(name)).map(|old| path_hash(&old.text)).collect();
-        let alone = self.partner.iter().filter(|(name, old)| old.is_none() && !self.renewed.contains_key(*name));
-        let alone = alone.filter_map(|(name, _)| self.new.variables.get(name));
+        // What nothing can write to has no state that could be another one's.
+        let lost = lost.filter_map(|name| self.old.variables.get(name)).filter(|old| !old.immutable);
+        let lost: FxHashSet<u64> = lost.map(|old| path_hash(&old.text)).collect();
+        let alone = self.partner.iter().filter(|(_, old)| old.is_none());
+        let alone = alone.filter_map(|(name, _)| self.new.variables.get(name)).filter(|new| !new.immutable);
         let mut out: Vec<_> =
             alone.filter(|new| lost.contains(&path_hash(&new.text))).map(|new| new.text.clone()).collect();
         out.sort();
@@ -563,6 +590,18 @@ impl Sides {
             delta.statics.push(change(old, new, value, false));
         }
     }
+}
+
+/// What a method is known by, with its ABI: its own path, and for one of an impl that of the trait's default for the type.
+fn method_keys(item: &Item) -> Vec<(u64, u64)> {
+    let Some(facts) = item.facts else { return Vec::new() };
+    let text = names::path_key(&item.text);
+    let default = text.strip_prefix('<').and_then(|rest| rest.split_once(">::")).and_then(|(impl_of, method)| {
+        let (of_type, of_trait) = impl_of.split_once(" as ")?;
+        let plain = !of_trait.contains('<') && !of_type.contains('<') && !method.contains("::");
+        plain.then(|| FunctionFacts::path(&format!("{of_trait}::{method}<{of_type}>")))
+    });
+    [Some(facts.erased), default].into_iter().flatten().map(|path| (path, facts.method_abi)).collect()
 }
 
 fn change(old: &Variable, new: &Variable, value: bool, renewed: bool) -> StaticChange {

@@ -6,7 +6,9 @@
 //! contested functions count as matched only once those are; then, if one of a kind is left on each side, as an edit;
 //! then by unchanged names. Whoever remains has no partner: old code stays for those who hold it, new code is new.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use std::hash::Hasher;
+
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::binary::object::NameId;
 
@@ -32,8 +34,20 @@ pub struct FunctionFacts {
     pub erased: u64,
     /// Hash of its ABI: equal means that old and new may call each other.
     pub abi: u64,
+    /// The same for a method, whether it is a trait's default or an impl's.
+    pub method_abi: u64,
     /// Position in the source, to keep order among equals.
     pub order: u64,
+}
+
+impl FunctionFacts {
+    /// The hash of a path without numbers, as [`FunctionFacts::erased`] is.
+    #[must_use]
+    pub fn path(text: &str) -> u64 {
+        let mut hasher = FxHasher::default();
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    }
 }
 
 /// What must be equal for two functions to be the same item.
@@ -218,7 +232,7 @@ mod tests {
     use super::*;
 
     fn closure(name: u128, own: u128, order: u64) -> Contestant {
-        let facts = Some(FunctionFacts { erased: 1, abi: 1, order });
+        let facts = Some(FunctionFacts { erased: 1, abi: 1, method_abi: 1, order });
         Contestant { name: NameId(name), path: 1, facts, own, refs: Vec::new() }
     }
 
@@ -266,7 +280,7 @@ mod tests {
     fn another_abi_is_another_function() {
         let olds = [closure(10, 0xa, 0)];
         let mut new = closure(10, 0xa, 0);
-        new.facts = Some(FunctionFacts { erased: 1, abi: 2, order: 0 });
+        new.facts = Some(FunctionFacts { erased: 1, abi: 2, method_abi: 2, order: 0 });
         assert_eq!(partner(&pair(&olds, &[new]), 10), None);
     }
 

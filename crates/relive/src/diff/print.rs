@@ -176,11 +176,11 @@ impl<'o> Printer<'o> {
         let mut open = vec![(self.begin(inner), 0)];
         while let Some((inner, looked_at)) = open.pop() {
             let left = relocs(self.object, &inner).iter().enumerate().skip(looked_at);
-            let next = left.filter_map(|(at, reloc)| match meaning(self.object, inner.section, reloc, false, 0) {
-                Meaning::Inner(next, _) => Some((at, next)),
-                _ => None,
+            let mut next = left.filter_map(|(at, reloc)| {
+                let meaning = meaning(self.object, inner.section, reloc, false, 0);
+                if let Meaning::Inner(next, _) = meaning { Some((at, next)) } else { None }
             });
-            match next.into_iter().find(|(_, next)| !self.known.contains_key(&next.key())) {
+            match next.find(|(_, next)| !self.known.contains_key(&next.key())) {
                 Some((at, next)) => {
                     open.push((inner, at + 1));
                     open.push((self.begin(next), 0));

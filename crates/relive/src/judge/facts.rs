@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Liveness;
+use crate::binary::object::NameId;
 use crate::binary::types::{Level, ObjectTypes};
 
 /// All that is judged.
@@ -34,8 +35,10 @@ pub struct DeltaFacts {
     pub unreadable_types: Vec<String>,
     /// Edited units that were compiled with optimisation.
     pub optimised_units: Vec<OptimisedUnit>,
-    /// Tables of trait objects whose methods are others or in another order.
-    pub vtables: Vec<VtableChange>,
+    /// Tables of trait objects in the objects that go.
+    pub old_vtables: Vec<Vtable>,
+    /// Tables of trait objects in the objects that come.
+    pub new_vtables: Vec<Vtable>,
     /// Statics with another initial value or size.
     pub changed_statics: Vec<ChangedStatic>,
     /// New thread-locals that cannot get storage.
@@ -111,15 +114,26 @@ pub struct OptimisedUnit {
     pub opt_level: String,
 }
 
-/// A table of trait objects before and after.
+/// The table of one type's objects of one trait.
 #[derive(Clone, Debug)]
-pub struct VtableChange {
+pub struct Vtable {
     /// Such as `<app::Circle as app::Shape>`.
     pub name: String,
-    /// Readable functions in the order of the table, without drop, size and align; empty for a vacant slot.
-    pub old: Vec<String>,
-    /// The same after the edit.
-    pub new: Vec<String>,
+    /// Whether its objects have something to drop.
+    pub drops: bool,
+    /// What comes behind drop, size and align.
+    pub slots: Vec<VtableSlot>,
+}
+
+/// A function in a table.
+#[derive(Clone, Debug, Default)]
+pub struct VtableSlot {
+    /// Its readable path; empty if the slot is vacant.
+    pub function: String,
+    /// Which function of the running program it is, or takes the place of.
+    pub item: Option<NameId>,
+    /// What must be the same for a call of the old one to be a call of the new one, where debug information tells.
+    pub abi: Option<u64>,
 }
 
 /// A static that is another one after the edit.

@@ -7,6 +7,7 @@
 mod ambiguous_symbol;
 mod constructor_not_run;
 mod dependency_changed;
+mod drop_of_objects;
 mod entry_altered;
 mod entry_no_room;
 mod facts;
@@ -44,7 +45,7 @@ mod wrong_binary;
 
 pub use facts::{
     AmbiguousSymbol, ChangedStatic, DeltaFacts, Facts, FullThreadReserve, Item, MissingTypes, NoEntryRoom,
-    NoThreadStorage, OptimisedUnit, TypeSet, UndefinedSymbol, UnknownRelocation, VtableChange,
+    NoThreadStorage, OptimisedUnit, TypeSet, UndefinedSymbol, UnknownRelocation, Vtable, VtableSlot,
 };
 pub use liveness::{Liveness, QuietFunction};
 pub use places::place;
@@ -70,6 +71,7 @@ const RULES: &[Applied] = &[
     Applied { rule: &link_time_optimised::RULE, check: Check::Late(link_time_optimised::check) },
     Applied { rule: &type_layout::RULE, check: Check::Early(type_layout::check) },
     Applied { rule: &vtable_shape::RULE, check: Check::Early(vtable_shape::check) },
+    Applied { rule: &drop_of_objects::RULE, check: Check::Late(drop_of_objects::check) },
     Applied { rule: &static_type::RULE, check: Check::Early(static_type::check) },
     Applied { rule: &new_thread_local::RULE, check: Check::Late(new_thread_local::check) },
     Applied { rule: &tls_reserve_full::RULE, check: Check::Late(tls_reserve_full::check) },

@@ -37,7 +37,9 @@ mod tests {
 
     fn changed(initialiser_changed: bool, new_size: u64) -> DeltaFacts {
         let item = Item::named("app::LIMIT");
-        let changed_statics = vec![ChangedStatic { item, old_size: 8, new_size, initialiser_changed }];
+        let (renewed, in_new_code) = (false, false);
+        let changed = ChangedStatic { item, old_size: 8, new_size, initialiser_changed, renewed, in_new_code };
+        let changed_statics = vec![changed];
         DeltaFacts { changed_statics, ..DeltaFacts::default() }
     }
 
@@ -64,7 +66,7 @@ mod tests {
     #[test]
     fn of_another_size_another_rule_speaks() {
         let mut notes = Vec::new();
-        check(&changed(true, 16), &mut notes);
+        check(&Facts { delta: changed(true, 16), ..Facts::default() }, &mut notes);
         assert_eq!(notes, []);
         assert_eq!(
             told(changed(true, 16)),

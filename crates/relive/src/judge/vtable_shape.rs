@@ -1,8 +1,10 @@
 //! Rule `vtable-shape`: the method table of a trait's objects has other entries or another order.
 
+use rustc_hash::FxHashMap;
+
 use super::matching::{self, Change};
 use super::rule::{Reason, Rule};
-use super::{Facts, Item, VtableChange};
+use super::{Facts, Item, Vtable, VtableSlot};
 
 /// The rule in words.
 pub(super) const RULE: Rule = Rule {
@@ -22,13 +24,14 @@ const HEAD: u64 = 3;
 
 pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
     let mut told: Vec<String> = Vec::new();
-    for table in &facts.delta.vtables {
-        let name = trait_of(&table.name);
-        let (old, new) = (methods(&table.old), methods(&table.new));
-        if old != new && !told.contains(&name) {
-            let words = words(&old, &new);
-            tell(&name, old.len() as u64, new.len() as u64, &words, reasons);
-            told.push(name);
+    for (name, old, new) in pairs(&facts.delta.old_vtables, &facts.delta.new_vtables) {
+        if told.iter().any(|told| told == name) {
+            continue;
+        }
+        let (old, new) = (methods(old), beside(old, new));
+        if old != new {
+            tell(name, old.len() as u64, new.len() as u64, &words(&old, &new), reasons);
+            told.push(name.to_owned());
         }
     }
     for change in matching::changed(&facts.old, &facts.new) {
@@ -62,10 +65,24 @@ fn tell(name: &str, old: u64, new: u64, words: &str, reasons: &mut Vec<Reason>) 
     reasons.push(RULE.refuse(&Item::named(name), message, help));
 }
 
-/// `<app::Circle as app::Shape>` to `app::Shape`.
-fn trait_of(table: &str) -> String {
-    let inner = table.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(table);
-    inner.rsplit_once(" as ").map_or(inner, |(_, name)| name).to_string()
+/// Old and new tables of one trait, whatever type they are for: new code calls the slots of every live object of the
+/// trait. Traits of the standard library do not change.
+fn pairs<'a>(old: &'a [Vtable], new: &'a [Vtable]) -> impl Iterator<Item = (&'a str, &'a Vtable, &'a Vtable)> {
+    let mut of_trait: FxHashMap<&str, Vec<&Vtable>> = FxHashMap::default();
+    for (name, table) in old.iter().filter_map(|old| Some((trait_of(&old.name)?, old))) {
+        of_trait.entry(name).or_default().push(table);
+    }
+    new.iter().filter_map(|new| Some((trait_of(&new.name)?, new))).flat_map(move |(name, new)| {
+        let olds = of_trait.get(name).cloned().unwrap_or_default();
+        olds.into_iter().map(move |old| (name, old, new))
+    })
+}
+
+/// `<app::Circle as app::Shape>` to `app::Shape`, unless the trait is one of the standard library's or there is none.
+fn trait_of(table: &str) -> Option<&str> {
+    let of_trait = table.strip_suffix('>')?.rsplit_once(" as ")?.1;
+    let foreign = ["core::", "alloc::", "std::"].iter().any(|start| of_trait.starts_with(start));
+    (!foreign && of_trait != "_").then_some(of_trait)
 }
 
 /// The text up to the end of the first type in it: to a comma or closing bracket that is not its own.
@@ -83,9 +100,38 @@ fn first_type(text: &str) -> &str {
     text
 }
 
-/// The method of each slot. Which type's version stands in it does not matter: an impl may override a default.
-fn methods(slots: &[String]) -> Vec<&str> {
-    slots.iter().map(|slot| method(slot)).collect()
+fn methods(table: &Vtable) -> Vec<String> {
+    table.slots.iter().map(|slot| method(&slot.function).to_owned()).collect()
+}
+
+/// How the slots of `new` read beside those of `old`: as the old ones where live objects may be called through either.
+fn beside(old: &Vtable, new: &Vtable) -> Vec<String> {
+    if old.slots.len() != new.slots.len() {
+        return methods(new);
+    }
+    // Closures have numbers, which may be another one's now.
+    let same_type = old.name == new.name && !new.name.contains('{');
+    old.slots.iter().zip(&new.slots).map(|(old, new)| slot_beside(old, new, same_type)).collect()
+}
+
+fn slot_beside(old: &VtableSlot, new: &VtableSlot, same_type: bool) -> String {
+    let (was, is) = (method(&old.function), method(&new.function));
+    let vacant = old.function.is_empty() || new.function.is_empty();
+    if !vacant && was != is {
+        return is.to_owned();
+    }
+    // The old table's function is led to the new one.
+    if old.item.is_some() && old.item == new.item {
+        return was.to_owned();
+    }
+    // An overridden default, for one, that could not be led there.
+    if !vacant && same_type && old.function != new.function {
+        return format!("{is} of another impl");
+    }
+    match (old.abi, new.abi) {
+        (Some(before), Some(after)) if same_type && before != after => format!("{is} with another signature"),
+        _ => was.to_owned(),
+    }
 }
 
 fn method(function: &str) -> &str {
@@ -108,8 +154,8 @@ fn method(function: &str) -> &str {
     function.get(start..end).unwrap_or(function)
 }
 
-fn words(old: &[&str], new: &[&str]) -> String {
-    let missing = |from: &[&str], of: &[&str]| -> Vec<String> {
+fn words(old: &[String], new: &[String]) -> String {
+    let missing = |from: &[String], of: &[String]| -> Vec<String> {
         of.iter().filter(|name| !from.contains(name)).map(|name| format!("`{name}`")).collect()
     };
     let (gone, added) = (missing(new, old), missing(old, new));
@@ -127,53 +173,60 @@ fn words(old: &[&str], new: &[&str]) -> String {
     parts.join(", ")
 }
 
-/// For tests and callers that have only names.
-impl VtableChange {
-    /// The table of `name` before and after.
-    pub fn new(name: &str, old: &[&str], new: &[&str]) -> VtableChange {
-        let owned = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
-        VtableChange { name: name.to_string(), old: owned(old), new: owned(new) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::DeltaFacts;
     use super::super::tests::told;
     use super::*;
+    use crate::binary::object::NameId;
 
-    fn messages(table: VtableChange) -> Vec<String> {
-        let facts = Facts { delta: DeltaFacts { vtables: vec![table], ..Default::default() }, ..Default::default() };
+    fn table(functions: &[(&str, u64)]) -> Vtable {
+        let slots = functions.iter().map(|(name, abi)| VtableSlot {
+            function: name.to_string(),
+            item: Some(NameId::of(name)),
+            abi: Some(*abi),
+        });
+        Vtable { name: "<app::Dog as app::Animal>".to_owned(), drops: false, slots: slots.collect() }
+    }
+
+    fn messages(old: Vtable, new: Vtable) -> Vec<String> {
+        let delta = DeltaFacts { old_vtables: vec![old], new_vtables: vec![new], ..Default::default() };
         let mut reasons = Vec::new();
-        check(&facts, &mut reasons);
+        check(&Facts { delta, ..Default::default() }, &mut reasons);
         reasons.into_iter().map(|reason| reason.message).collect()
     }
 
-    const TABLE: &str = "<app::Dog as app::Animal>";
+    const NAME: (&str, u64) = ("<app::Dog as app::Animal>::name", 1);
+    const LEGS: (&str, u64) = ("<app::Dog as app::Animal>::legs", 1);
+    const DEFAULT_LEGS: (&str, u64) = ("app::Animal::legs", 1);
 
     #[test]
     fn another_order_is_refused() {
-        let old = ["<app::Dog as app::Animal>::name", "<app::Dog as app::Animal>::legs"];
-        let new = ["<app::Dog as app::Animal>::legs", "<app::Dog as app::Animal>::name"];
         assert_eq!(
-            messages(VtableChange::new(TABLE, &old, &new)),
+            messages(table(&[NAME, LEGS]), table(&[LEGS, NAME])),
             ["objects of trait `app::Animal` have their 2 methods in another order: where `name` was, `legs` is"]
         );
     }
 
     #[test]
     fn a_removed_method_is_named() {
-        let old = ["<app::Dog as app::Animal>::name", "app::Animal::legs"];
         assert_eq!(
-            messages(VtableChange::new(TABLE, &old, &old[..1])),
+            messages(table(&[NAME, DEFAULT_LEGS]), table(&[NAME])),
             ["objects of trait `app::Animal` had 2 methods in their table and have 1: `legs` is gone"]
         );
     }
 
     #[test]
-    fn an_overridden_default_is_the_same_slot() {
-        let change = VtableChange::new(TABLE, &["app::Animal::legs"], &["<app::Dog as app::Animal>::legs"]);
-        assert_eq!(messages(change), Vec::<String>::new());
+    fn another_function_in_a_slot_of_the_same_type_is_refused() {
+        for (new, what) in [(LEGS, "of another impl"), ((DEFAULT_LEGS.0, 2), "with another signature")] {
+            let found = messages(table(&[DEFAULT_LEGS]), table(&[new]));
+            assert!(found.iter().any(|message| message.contains(what)), "{found:?}");
+        }
+        let mut led = table(&[LEGS]);
+        led.slots[0].item = Some(NameId::of(DEFAULT_LEGS.0));
+        assert_eq!(messages(table(&[DEFAULT_LEGS]), led), Vec::<String>::new());
+        let cat = Vtable { name: "<app::Cat as app::Animal>".to_owned(), ..table(&[LEGS]) };
+        assert_eq!(messages(table(&[DEFAULT_LEGS]), cat), Vec::<String>::new());
     }
 
     #[test]

@@ -1,23 +1,22 @@
 //! Debug information of objects, read once each, and what the judge and the pairing want to know of it.
 
-use std::hash::Hasher;
 use std::sync::Arc;
 
 use relive_wire::reserve::RESERVE_ALIGN;
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::binary::names;
-use crate::binary::object::{NameId, Object, Place, SectionId};
+use crate::binary::object::{NameId, Object, Place, SectionId, Symbol, SymbolId};
 use crate::binary::types::{self, Level, ObjectTypes};
 use crate::compile::{Baseline, Build};
 use crate::diff::compare::ObjectFacts;
 use crate::diff::pair::FunctionFacts;
 use crate::diff::reach::Problem;
 use crate::diff::threads::THREAD_ROOM;
-use crate::diff::{Delta, NewObject, NoThreadRoom, Reach, Running};
+use crate::diff::{Delta, Fate, NewObject, NoThreadRoom, Reach, Running};
 use crate::judge::{
     AmbiguousSymbol, ChangedStatic, DeltaFacts, FullThreadReserve, Item, MissingTypes, NoEntryRoom, NoThreadStorage,
-    OptimisedUnit, UndefinedSymbol, UnknownRelocation, VtableChange,
+    OptimisedUnit, UndefinedSymbol, UnknownRelocation, Vtable, VtableSlot,
 };
 use crate::load::Entries;
 use crate::session::known::in_parallel;
@@ -83,14 +82,14 @@ impl TypeCache {
 }
 
 fn functions(types: &ObjectTypes) -> ObjectFacts {
-    let hash = |text: &str| {
-        let mut hasher = FxHasher::default();
-        hasher.write(text.as_bytes());
-        hasher.finish()
-    };
     let fact = |(at, function): (usize, &types::Function)| {
         let order = u64::from(function.line.unwrap_or(0)) << 32 | at as u64;
-        let facts = FunctionFacts { erased: hash(&function.erased), abi: function.abi, order };
+        let facts = FunctionFacts {
+            erased: FunctionFacts::path(&function.erased),
+            abi: function.abi,
+            method_abi: function.method_abi,
+            order,
+        };
         (NameId::of(&function.linkage_name), facts)
     };
     types.functions.iter().enumerate().map(fact).collect()
@@ -106,10 +105,16 @@ pub(super) fn delta_facts(
     cache: &mut TypeCache,
 ) -> DeltaFacts {
     let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).cloned().collect();
+    let before = |name: NameId| match delta.fates.get(&name) {
+        Some(Fate::Same(old) | Fate::Changed(old)) => Some(*old),
+        Some(Fate::New) => None,
+        None => Some(name),
+    };
     let mut facts = DeltaFacts {
         missing_types: missing_types(baseline, delta, cache),
         optimised_units: optimised_units(baseline, delta),
-        vtables: vtable_changes(&old, &delta.objects, cache),
+        old_vtables: vtables(&old, &Some, cache),
+        new_vtables: vtables(&delta.objects, &before, cache),
         ..DeltaFacts::default()
     };
     for change in &delta.statics {
@@ -242,117 +247,60 @@ fn optimised_units(baseline: &Baseline, delta: &Delta) -> Vec<OptimisedUnit> {
     units.into_iter().filter_map(optimised).collect()
 }
 
-/// Tables of trait objects whose slots are no longer what live objects' tables have. Old and new tables of one trait are
-/// compared whatever type they are for: new code calls the slots of every live object of the trait. Traits of the standard
-/// library do not change.
-fn vtable_changes(old: &[NewObject], new: &[NewObject], cache: &mut TypeCache) -> Vec<VtableChange> {
-    let before = vtables(old, cache);
-    let after = vtables(new, cache);
-    let mut changes = Vec::new();
-    for is in &after {
-        for was in before.iter().filter(|was| was.of_trait == is.of_trait) {
-            // Closures have numbers, which may be another one's now.
-            let same_type = was.name == is.name && !is.name.contains('{');
-            let new: Vec<_> = was.slots.iter().zip(&is.slots).map(|(was, is)| is.compared(was, same_type)).collect();
-            let old: Vec<_> = was.slots.iter().map(|slot| slot.text.clone()).collect();
-            let differs = was.slots.len() != is.slots.len() || old != new;
-            if differs && !changes.iter().any(|change: &VtableChange| change.name == is.name) {
-                let new = if was.slots.len() == is.slots.len() {
-                    new
-                } else {
-                    is.slots.iter().map(|slot| slot.text.clone()).collect()
-                };
-                changes.push(VtableChange { name: is.name.clone(), old, new });
-            }
-        }
-    }
-    changes.sort_by(|left, right| left.name.cmp(&right.name));
-    changes
-}
-
-/// A table of one type for one trait.
-struct Table {
-    name: String,
-    of_trait: String,
-    slots: Vec<Slot>,
-}
-
-/// A function in a table.
-struct Slot {
-    /// Its readable path; empty if the slot is vacant.
-    text: String,
-    /// What debug information says about it, where an object on this side has it.
-    facts: Option<FunctionFacts>,
-}
-
-impl Slot {
-    fn method(&self) -> &str {
-        self.text.rsplit("::").next().unwrap_or(&self.text)
-    }
-
-    /// How this slot reads beside the old one: as the old one if live objects may be called through either.
-    fn compared(&self, old: &Slot, same_type: bool) -> String {
-        if self.text.is_empty() || old.text.is_empty() {
-            return old.text.clone();
-        }
-        if self.method() != old.method() {
-            return self.text.clone();
-        }
-        if same_type && self.text != old.text {
-            return format!("{} (in place of {})", self.text, old.text);
-        }
-        match (old.facts, self.facts) {
-            (Some(was), Some(is)) if same_type && was.abi != is.abi => format!("{} (another signature)", self.text),
-            _ => old.text.clone(),
-        }
-    }
-}
-
-fn vtables(objects: &[NewObject], cache: &mut TypeCache) -> Vec<Table> {
+/// The tables of trait objects in `objects`, each once; `before` says what a function was called in the program.
+fn vtables(objects: &[NewObject], before: &dyn Fn(NameId) -> Option<NameId>, cache: &mut TypeCache) -> Vec<Vtable> {
     let known: Vec<_> = objects.iter().map(|new| cache.of(new)).collect();
-    let facts = |id: NameId| known.iter().find_map(|known| known.functions.get(&id).copied());
-    let mut out: Vec<Table> = Vec::new();
+    let abi = |id: NameId| known.iter().find_map(|known| known.functions.get(&id)).map(|facts| facts.abi);
+    let slot = |object: &Object, id: SymbolId| match function_of(object, id) {
+        Some(symbol) => {
+            VtableSlot { function: names::path_key(object.name(symbol)), item: before(symbol.id), abi: abi(symbol.id) }
+        }
+        None => VtableSlot { function: "a table".to_owned(), item: None, abi: None },
+    };
+    let mut out: Vec<Vtable> = Vec::new();
+    let mut named: FxHashSet<&str> = FxHashSet::default();
     for (new, known) in objects.iter().zip(&known) {
         for vtable in known.types.iter().flat_map(|types| &types.vtables) {
-            let (Some(place), Some(of_trait)) = (vtable.place, trait_of(&vtable.name)) else { continue };
-            let slots = slots(&new.object, SectionId(place.section as u32), place.offset, vtable.slots, &facts);
-            if !out.iter().any(|table| table.name == vtable.name) {
-                out.push(Table { name: vtable.name.clone(), of_trait: of_trait.to_owned(), slots });
+            let Some(place) = vtable.place else { continue };
+            if named.insert(&vtable.name) {
+                let at = (SectionId(place.section as u32), place.offset);
+                out.push(table(&vtable.name, vtable.slots, &new.object, at, &slot));
             }
         }
     }
     out
 }
 
-/// The trait of `<T as Trait>`, unless it is one of the standard library's or there is none.
-fn trait_of(table: &str) -> Option<&str> {
-    let of_trait = table.strip_suffix('>')?.rsplit_once(" as ")?.1;
-    let foreign = ["core::", "alloc::", "std::"].iter().any(|start| of_trait.starts_with(start));
-    (!foreign && of_trait != "_").then_some(of_trait)
-}
-
-/// The functions in a table, after drop, size and align.
-fn slots(
+/// The table of `words` words at a place of an object.
+fn table(
+    name: &str,
+    words: u64,
     object: &Object,
-    section: SectionId,
-    offset: u64,
-    count: u64,
-    facts: &dyn Fn(NameId) -> Option<FunctionFacts>,
-) -> Vec<Slot> {
-    let count = usize::try_from(count.saturating_sub(3)).unwrap_or(0).min(1 << 16);
-    let mut out: Vec<_> = (0..count).map(|_| Slot { text: String::new(), facts: None }).collect();
+    (section, offset): (SectionId, u64),
+    slot_of: &dyn Fn(&Object, SymbolId) -> VtableSlot,
+) -> Vtable {
+    let count = usize::try_from(words.saturating_sub(VTABLE_HEAD)).unwrap_or(0).min(1 << 16);
+    let mut out = Vtable { name: name.to_owned(), drops: false, slots: vec![VtableSlot::default(); count] };
     for reloc in &object.section(section).relocs {
-        let slot = reloc.offset.checked_sub(offset).map(|at| at / 8).and_then(|slot| slot.checked_sub(3));
-        let Some(entry) = slot.and_then(|slot| out.get_mut(slot as usize)) else { continue };
-        let symbol = object.symbol(reloc.symbol);
-        let named = match symbol.place {
-            Place::In(section, _) if !object.is_item(symbol) => object.named_at(section, 0),
-            Place::In(..) | Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => Some(reloc.symbol),
-        };
-        *entry = match named.map(|id| object.symbol(id)) {
-            Some(symbol) => Slot { text: names::path_key(object.name(symbol)), facts: facts(symbol.id) },
-            None => Slot { text: "a table".to_owned(), facts: None },
-        };
+        let Some(word) = reloc.offset.checked_sub(offset).map(|at| at / 8) else { continue };
+        out.drops |= word == 0;
+        let slot = word.checked_sub(VTABLE_HEAD).and_then(|slot| out.slots.get_mut(slot as usize));
+        if let Some(slot) = slot {
+            *slot = slot_of(object, reloc.symbol);
+        }
     }
     out
+}
+
+/// Words of every table before the methods: drop, size, align.
+const VTABLE_HEAD: u64 = 3;
+
+/// What a symbol of a table stands for; nothing for another table.
+fn function_of(object: &Object, id: SymbolId) -> Option<&Symbol> {
+    let symbol = object.symbol(id);
+    let named = match symbol.place {
+        Place::In(section, _) if !object.is_item(symbol) => object.named_at(section, 0),
+        Place::In(..) | Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => Some(id),
+    };
+    named.map(|id| object.symbol(id))
 }

@@ -62,6 +62,12 @@ int main(int argc, char **argv) {
     fclose(out);
     int fd = open(argv[3], O_RDONLY);
     char c;
-    while (read(fd, &c, 1) > 0);
-    return 7;
+    // A child for every byte: was it made in the middle of a constructor of `object.c`?
+    int inside = 0, status;
+    while (read(fd, &c, 1) > 0) {
+        if (fork() == 0) _exit(getenv("OPENING") != 0);
+        wait(&status);
+        inside |= status;
+    }
+    return inside ? 8 : 7;
 }

@@ -64,6 +64,8 @@ pub struct Function {
     /// Equal hashes of functions with equal `erased` mean: old and new code may call each other. Named types count by
     /// name; whether such a type has kept its layout is the judge's question.
     pub abi: u64,
+    /// The same without its generic arguments: a default method has its type among them, a method of an impl has not.
+    pub method_abi: u64,
     /// Source file.
     pub file: Option<Arc<str>>,
     /// Line in it, from 1.
@@ -300,12 +302,15 @@ impl<'a> Lists<'a> {
         let qualified = self.path(scope, name);
         let only_itself = self.identity.names_function(name).then_some(linkage);
         let abi = self.identity.abi(&identity::Function { result, parts, only_itself });
+        let values: Vec<_> = parts.iter().filter(|part| part.role != Role::Template).copied().collect();
+        let method_abi = self.identity.abi(&identity::Function { result, parts: &values, only_itself });
         let (file, line) = self.source(described);
         self.functions.push(Function {
             linkage_name: tables.text(linkage),
             erased: erase(&qualified),
             qualified,
             abi,
+            method_abi,
             file,
             line,
         });
