@@ -6,7 +6,7 @@ mod build;
 
 use build::object;
 use relive::binary::types::ObjectTypes;
-use relive::judge::{ChangedStatic, DeltaFacts, Facts, Item, TypeSet, Verdict, judge};
+use relive::judge::{ChangedStatic, DeltaFacts, Facts, Item, SourceCrate, Sources, TypeSet, Verdict, judge, place};
 
 fn judged(old: &[&ObjectTypes], new: &[&ObjectTypes], delta: DeltaFacts) -> Vec<String> {
     let facts = Facts { old: TypeSet { objects: old.to_vec() }, new: TypeSet { objects: new.to_vec() }, delta };
@@ -248,5 +248,47 @@ fn a_thread_local_of_another_type_is_not_called_new() {
         ["app::PLAIN", "app::NEW"].map(|name| {
             format!("new-thread-local: `{name}` is a new thread-local; the threads that run have no storage for it")
         })
+    );
+}
+
+#[test]
+fn variables_functions_and_types_are_placed() {
+    let text = |more: &str| {
+        format!(
+            "pub struct World {{\n    a: u8,\n    {more}\n}}\n\npub static ALL: std::sync::atomic::Atomic{} = \
+             std::sync::atomic::Atomic{0}::new(1);\nimpl World {{\n    pub fn tick(&self) -> u8 {{ self.a }}\n}}\n",
+            if more.is_empty() { "U8" } else { "U16" }
+        )
+    };
+    let new_text = text("b: u64,");
+    let (old, new) = (object("placed", "old", &text("")), object("placed", "new", &new_text));
+    let delta = DeltaFacts {
+        altered_entries: ["app::World::tick", "app::World::gone"].map(Item::named).to_vec(),
+        unsplit_code: vec![Item { line: Some(77), ..Item::named("app::World::tick") }],
+        ..DeltaFacts::default()
+    };
+    let set = |object| TypeSet { objects: vec![object] };
+    let Verdict::Refused(mut reasons) = judge(&Facts { old: set(&old), new: set(&new), delta }) else {
+        panic!("accepted")
+    };
+    let read = |path: &std::path::Path| (path.to_str() == Some("/p/lib.rs")).then(|| new_text.clone());
+    let app = SourceCrate { name: "app".into(), root: "/p/lib.rs".into() };
+    place(&mut reasons, &set(&new), &Sources { crates: vec![app], manifests: Vec::new(), read: &read });
+    let placed: Vec<_> = reasons
+        .iter()
+        .map(|reason| {
+            let file = reason.file.as_ref().and_then(|file| file.file_name()).unwrap_or_default();
+            format!("{} {}:{}", reason.rule, file.display(), reason.line.unwrap_or(0))
+        })
+        .collect();
+    assert_eq!(
+        placed,
+        [
+            "type-layout lib.rs:3",
+            "static-type app.rs:6",
+            "unsplit-code :77",
+            "entry-altered app.rs:8",
+            "entry-altered :0"
+        ]
     );
 }
