@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::context;
+use crate::files::context;
 use super::phase::{self, Phase};
 
 /// Longest time from the edit to the kill.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::context;
+use crate::files::context;
 use super::session::Session;
 use super::source::{Edit, Source};
 

@@ -14,6 +14,9 @@ pub(crate) struct Patch {
     pub(crate) rest: f64,
     /// Milliseconds of each of `STEPS`.
     steps: [f64; STEPS.len()],
+    /// The rules of its reasons, and how many functions run their old code.
+    pub(crate) rules: Vec<String>,
+    pub(crate) pending: usize,
     /// The line itself.
     pub(crate) line: String,
 }
@@ -37,7 +40,11 @@ impl Patch {
         for (slot, name) in steps.iter_mut().zip(STEPS) {
             *slot = step(name)?;
         }
-        Some(Patch { outcome: outcome.to_owned(), rustc, rest: step("total")? - rustc, steps, line: line.to_owned() })
+        let rules = rest.split("{\"rule\":\"").skip(1).filter_map(|reason| reason.split('"').next());
+        let rules = rules.map(str::to_owned).collect();
+        let pending = rest.matches("{\"function\":\"").count();
+        let (outcome, line) = (outcome.to_owned(), line.to_owned());
+        Some(Patch { outcome, rustc, rest: step("total")? - rustc, steps, rules, pending, line })
     }
 }
 
