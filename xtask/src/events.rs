@@ -52,7 +52,8 @@ impl Events {
 
     /// Waits until the program runs; gives its process number.
     pub(crate) fn started(&mut self, limit: Duration, ended: impl FnMut() -> Option<String>) -> Result<Pid, String> {
-        let event = self.wait(limit, ended, |line| line.starts_with("{\"event\":\"started\"").then(|| line.to_owned()))?;
+        let event =
+            self.wait(limit, ended, |line| line.starts_with("{\"event\":\"started\"").then(|| line.to_owned()))?;
         let pid = event.split_once("\"pid\":").map_or("", |(_, rest)| rest);
         let pid = pid.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
         pid.map(Pid::from_raw).ok_or_else(|| format!("no process number in {event}"))

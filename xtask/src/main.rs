@@ -23,7 +23,11 @@ type Task = (&'static str, &'static str, fn(&Path, &[String]) -> Result<(), Stri
 const TASKS: [Task; 7] = [
     ("ci", "what has to pass before anything lands; 40 minutes at most", |root, _| steps::run(root, steps::CI)),
     ("docs", "write docs/refusals from the rules of the judge", |root, _| steps::write_docs(root)),
-    ("edits", "edit real crates at random while they run; [--seed S] [--count N] [--only BATCH.STEP] [--strict]", edits::run),
+    (
+        "edits",
+        "edit real crates at random while they run; [--seed S] [--count N] [--only BATCH.STEP] [--strict]",
+        edits::run,
+    ),
     ("full", "everything, however long it takes", |root, _| steps::run(root, steps::FULL)),
     ("kill-grid", "kill relive at every system call of a switch; [--from N] [--step K] [--max M]", kill_grid::run),
     ("miniserve", "edit miniserve while requests go on; [--strict] [--no-first-build]", miniserve::run),

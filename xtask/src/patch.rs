@@ -14,9 +14,8 @@ pub(crate) struct Patch {
     pub(crate) rest: f64,
     /// Milliseconds of each of `STEPS`.
     steps: [f64; STEPS.len()],
-    /// The rules of its reasons, and how many functions run their old code.
+    /// The rules of its reasons.
     pub(crate) rules: Vec<String>,
-    pub(crate) pending: usize,
     /// The line itself.
     pub(crate) line: String,
 }
@@ -42,9 +41,8 @@ impl Patch {
         }
         let rules = rest.split("{\"rule\":\"").skip(1).filter_map(|reason| reason.split('"').next());
         let rules = rules.map(str::to_owned).collect();
-        let pending = rest.matches("{\"function\":\"").count();
         let (outcome, line) = (outcome.to_owned(), line.to_owned());
-        Some(Patch { outcome, rustc, rest: step("total")? - rustc, steps, rules, pending, line })
+        Some(Patch { outcome, rustc, rest: step("total")? - rustc, steps, rules, line })
     }
 }
 

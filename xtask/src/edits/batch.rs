@@ -5,8 +5,9 @@
 //! is built anew: the patched program makes its parts anew, its state is loaded into the twin, and from then on the answers
 //! have to be the same again. What is refused or does not compile is taken back, and has to leave no trace.
 
+use super::choice;
 use super::inputs;
-use super::mutate::{self, Edit, Effect, Soundness, SourceFile};
+use super::mutate::{Edit, Effect, Soundness, SourceFile};
 use super::report::{PUT_BACK, Report, Verdict};
 use super::rng::Rng;
 use super::session::Session;
@@ -69,7 +70,8 @@ impl<'a> Batch<'a> {
     pub(crate) fn step(&mut self) -> Result<Next, String> {
         self.step += 1;
         self.current = None;
-        let edit = mutate::choose(&self.packages, &mut self.edits, self.step).ok_or("no edit was found")?;
+        let edit = choice::next(&self.packages, self.subject.pristine(), &mut self.edits, self.step)
+            .ok_or("no edit was found")?;
         let before = subject::before(&self.packages, &edit);
         self.history.push(format!("# step {}: {}", self.step, edit.kind));
         self.current = Some((edit.clone(), before.clone()));

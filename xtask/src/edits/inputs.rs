@@ -3,13 +3,34 @@
 use super::rng::Rng;
 
 /// The parts of the program that take inputs.
-const PARTS: [&str; 12] = [
-    "shop", "jobs", "tasks", "ring", "scratch", "threads", "words", "versions", "slab", "texts", "times", "wrapped",
-];
+const PARTS: [&str; 12] =
+    ["shop", "jobs", "tasks", "ring", "scratch", "threads", "words", "versions", "slab", "texts", "times", "wrapped"];
 /// No character of these separates anything in a dump.
 const WORDS: [&str; 24] = [
-    "alpha", "beta", "the", "of", "xylophone", "quick", "Brown", "fox_trot", "HTTPServer", "12", "4096", "7",
-    "don't", "\"quoted", "text\"", "a&b", "100%", "camelCase", "kebab-case", "zebra", "to", "and", "queue", "bcd",
+    "alpha",
+    "beta",
+    "the",
+    "of",
+    "xylophone",
+    "quick",
+    "Brown",
+    "fox_trot",
+    "HTTPServer",
+    "12",
+    "4096",
+    "7",
+    "don't",
+    "\"quoted",
+    "text\"",
+    "a&b",
+    "100%",
+    "camelCase",
+    "kebab-case",
+    "zebra",
+    "to",
+    "and",
+    "queue",
+    "bcd",
 ];
 
 /// Inputs for every part, `rounds` times.
@@ -32,7 +53,9 @@ mod tests {
     fn every_part_gets_its_lines() {
         let lines = lines(&mut Rng::new(1, 1), 3);
         assert_eq!(lines.len(), 3 * PARTS.len());
-        assert!(PARTS.iter().all(|part| lines.iter().filter(|line| line.starts_with(&format!("{part} "))).count() == 3));
+        assert!(
+            PARTS.iter().all(|part| lines.iter().filter(|line| line.starts_with(&format!("{part} "))).count() == 3)
+        );
         assert!(lines.iter().all(|line| !line.contains([';', '|', '$', '^', '~', '`', '\n'])));
     }
 }

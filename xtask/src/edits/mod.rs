@@ -9,6 +9,7 @@
 //! `target/xtask/edits` only; what a fault needs to be looked at is kept in `faults` there.
 
 mod batch;
+mod choice;
 mod inputs;
 mod mutate;
 mod process;
@@ -22,7 +23,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use batch::{Batch, Next};
-use report::Report;
+use report::{AT_END, Report};
 use subject::Subject;
 use twin::Twin;
 
@@ -48,9 +49,10 @@ struct Options {
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     let options = Options::parse(args)?;
     let relive = crate::files::relive(root)?;
-    let subject = Subject::obtain(crate::steps::target_dir(root).join("xtask/edits"), relive)?;
+    let mut subject = Subject::obtain(crate::steps::target_dir(root).join("xtask/edits"), relive)?;
     subject.reset()?;
     let pristine = Twin::build(&subject, "pristine")?;
+    subject.edit_only(&Twin::dep_info(&subject)?);
     let (start, mut report) = (Instant::now(), Report::default());
     let first = options.only.map_or(0, |(batch, _)| batch);
     for number in first.. {
@@ -80,7 +82,13 @@ fn verdict(report: &Report, strict: bool) -> Result<(), String> {
 }
 
 /// One session. What is wrong in it goes into the report; `Err` is for what is no fault of an edit.
-fn batch(subject: &Subject, report: &mut Report, pristine: &Path, options: &Options, number: u64) -> Result<(), String> {
+fn batch(
+    subject: &Subject,
+    report: &mut Report,
+    pristine: &Path,
+    options: &Options,
+    number: u64,
+) -> Result<(), String> {
     let batch = Batch::start(subject, report, pristine, options.seed, number)?;
     if let Some((kind, text)) = steps(subject, batch, options, number)? {
         println!("{text}");
@@ -101,15 +109,18 @@ fn steps(
             Ok(Next::Step) => {}
             Ok(Next::Over) => return Ok(None),
             Err(why) => {
-                let kind = batch.current.as_ref().map_or("at the end", |(edit, _)| edit.kind);
-                return keep(subject, &batch, options.seed, &format!("{number}.{step}"), &why).map(|text| Some((kind, text)));
+                let kind = batch.current.as_ref().map_or(AT_END, |(edit, _)| edit.kind);
+                return keep(subject, &batch, options.seed, &format!("{number}.{step}"), &why)
+                    .map(|text| Some((kind, text)));
             }
         }
     }
     batch.current = None;
     match batch.end() {
         Ok(()) => Ok(None),
-        Err(why) => keep(subject, &batch, options.seed, &format!("{number}.end"), &why).map(|text| Some(("at the end", text))),
+        Err(why) => {
+            keep(subject, &batch, options.seed, &format!("{number}.end"), &why).map(|text| Some((AT_END, text)))
+        }
     }
 }
 

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::choice::{RESTORED, TWO};
 use super::mutate::{KINDS, Soundness};
 
 /// The edits that bring a file back to what it was.
 pub(crate) const PUT_BACK: &str = "put back";
+
+/// The comparison after the last edit of a session.
+pub(crate) const AT_END: &str = "at the end";
 
 /// What one edit came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +89,7 @@ impl Report {
             "{:21} {:>6} {:>7} {:>8} {:>9} {:>8} {:>6} {:>8} {:>7}  rules\n",
             "kind", "tried", "rustc-", "applied", "unchanged", "refused", "sound", "-refused", "faults"
         );
-        for name in KINDS.iter().map(|kind| kind.name).chain([PUT_BACK, "at the end"]) {
+        for name in KINDS.iter().map(|kind| kind.name).chain([TWO, RESTORED, PUT_BACK, AT_END]) {
             let Some(row) = self.rows.get(name) else { continue };
             let tried = row.compile_errors + row.applied + row.unchanged + row.refusals;
             let rules: Vec<String> = row.refused.iter().map(|(rule, count)| format!("{rule} {count}")).collect();

@@ -3,6 +3,7 @@
 //! The crates are copied by cargo as they were published and get a manifest of a few lines, so that they are path
 //! dependencies without dependencies of their own. They are built as any edited package is: without optimisation.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +71,8 @@ impl Subject {
     /// Brings the files on disk back to what they were before any edit; gives the packages.
     pub(crate) fn reset(&self) -> Result<Vec<Vec<SourceFile>>, String> {
         let dependencies = CRATES.map(|(name, ..)| format!("{name} = {{ path = \"../crates/{name}\" }}\n")).concat();
-        let manifest = format!("{}\n[dependencies]\n{dependencies}\n[workspace]\n", head("edits-program", "0.1.0", "2024"));
+        let manifest =
+            format!("{}\n[dependencies]\n{dependencies}\n[workspace]\n", head("edits-program", "0.1.0", "2024"));
         save(&self.manifest(), &manifest)?;
         for (name, version, edition) in CRATES {
             let manifest = format!("{}\n{FEATURES}", head(name, version, edition));
@@ -80,6 +82,21 @@ impl Subject {
             save(&self.path(&file.path), &file.text)?;
         }
         Ok(self.pristine.clone())
+    }
+
+    /// Leaves alone what rustc does not read: `dep_info` is what it wrote about a build.
+    pub(crate) fn edit_only(&mut self, dep_info: &str) {
+        let read: BTreeSet<&str> = dep_info.split_whitespace().collect();
+        for file in self.pristine.iter_mut().flatten() {
+            let own = file.path.strip_prefix("program/"); // told from where cargo runs
+            file.editable &= own.is_some_and(|own| read.contains(own))
+                || read.contains(self.folder.join(&file.path).to_str().unwrap_or_default());
+        }
+    }
+
+    /// The packages as they are before any edit.
+    pub(crate) fn pristine(&self) -> &[Vec<SourceFile>] {
+        &self.pristine
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -42,6 +42,14 @@ impl Twin {
         Ok(kept)
     }
 
+    /// What rustc says it read for the last build.
+    pub(crate) fn dep_info(subject: &Subject) -> Result<String, String> {
+        let folder = subject.path(TARGET).join("debug/deps");
+        let entries = fs::read_dir(&folder).map_err(context("list", &folder))?.flatten().map(|entry| entry.path());
+        let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "d"));
+        Ok(files.filter_map(|path| fs::read_to_string(path).ok()).collect())
+    }
+
     /// Starts an executable.
     pub(crate) fn start(executable: &Path) -> Result<Twin, String> {
         let mut command = Command::new(executable);

@@ -15,10 +15,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::subject::Subject;
 use crate::events::Events;
 use crate::files::context;
 use crate::patch::Patch;
-use super::subject::Subject;
 
 /// Longest wait for a build and a start.
 const START: Duration = Duration::from_secs(120);

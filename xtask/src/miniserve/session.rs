@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+use super::http::Connection;
+use super::source::{Edit, Source};
 use crate::events::Events;
 use crate::files::context;
 use crate::patch::Patch;
-use super::http::Connection;
-use super::source::{Edit, Source};
 
 /// Longest wait for a build and a start.
 const START: Duration = Duration::from_secs(30 * 60);
@@ -61,11 +61,15 @@ impl Session<'_> {
     /// Saves an edit, and waits for the answer to it.
     pub(crate) fn edit(&mut self, edit: &Edit) -> Result<Patch, String> {
         self.source.save(edit)?;
-        let answer = self.events.wait(ANSWER, || ended(&mut self.relive), |line| {
-            let patch = Patch::parse(line)?;
-            // The answer to a save that another one took over comes with that.
-            patch.map_or_else(|why| Some(Err(why)), |patch| (patch.outcome != "superseded").then_some(Ok(patch)))
-        });
+        let answer = self.events.wait(
+            ANSWER,
+            || ended(&mut self.relive),
+            |line| {
+                let patch = Patch::parse(line)?;
+                // The answer to a save that another one took over comes with that.
+                patch.map_or_else(|why| Some(Err(why)), |patch| (patch.outcome != "superseded").then_some(Ok(patch)))
+            },
+        );
         let patch = answer.map_err(|why| format!("{why}\n{}", self.stderr()))??;
         let right = patch.outcome == "applied" || (patch.outcome == "unchanged" && !edit.changes_code());
         if right { Ok(patch) } else { Err(format!("`{}` was not applied: {}", edit.name, patch.line)) }

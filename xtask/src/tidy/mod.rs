@@ -58,6 +58,8 @@ fn read_tree(root: &Path) -> Result<Vec<File>, String> {
                 if is_ours(&entry.file_name().to_string_lossy()) {
                     folders.push(path);
                 }
+            } else if entry.file_name() == ".git" {
+                // The file of a second work tree says where the first one is.
             } else if let Ok(text) = fs::read_to_string(&path) {
                 files.push(File { path: relative(root, path), text });
             }

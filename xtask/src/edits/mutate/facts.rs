@@ -3,6 +3,8 @@
 //! Takes text, gives facts about code that is surely compiled: items under `#[cfg(..)]` and the insides of macros are left
 //! out. It knows no types.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what is mutated is a few shapes of all that Rust has")]
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -393,7 +395,9 @@ impl<'ast> Visit<'ast> for Reader {
         }
         let first = call.tokens.clone().into_iter().find_map(|token| match token {
             proc_macro2::TokenTree::Literal(literal) => Some(literal),
-            proc_macro2::TokenTree::Group(_) | proc_macro2::TokenTree::Ident(_) | proc_macro2::TokenTree::Punct(_) => None,
+            proc_macro2::TokenTree::Group(_) | proc_macro2::TokenTree::Ident(_) | proc_macro2::TokenTree::Punct(_) => {
+                None
+            }
         });
         if let Some(literal) = first.filter(|literal| literal.to_string().starts_with('"')) {
             self.literal(literal.span().byte_range());
@@ -428,7 +432,8 @@ impl<'ast> Visit<'ast> for Reader {
         let mut enums = Enums::default();
         expr.arms.iter().for_each(|arm| enums.visit_pat(&arm.pat));
         let enums = enums.found.iter().map(|ident| self.named(ident)).collect();
-        let is_wildcard = |arm: &syn::Arm| arm.guard.is_none() && matches!(arm.pat, syn::Pat::Wild(_) | syn::Pat::Ident(_));
+        let is_wildcard =
+            |arm: &syn::Arm| arm.guard.is_none() && matches!(arm.pat, syn::Pat::Wild(_) | syn::Pat::Ident(_));
         let last = expr.arms.last();
         self.facts.matches.push(Match {
             enums,

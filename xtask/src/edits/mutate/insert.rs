@@ -75,7 +75,8 @@ pub(super) fn closure(site: &Site<'_>) -> Vec<Candidate> {
 /// A function that is new, and a call of it.
 pub(super) fn call(site: &Site<'_>) -> Vec<Candidate> {
     let number = site.number;
-    let function = format!("\n#[inline(never)]\nfn called_{number}(value: u64) -> u64 {{ value.rotate_left({}) }}\n", number % 64);
+    let function =
+        format!("\n#[inline(never)]\nfn called_{number}(value: u64) -> u64 {{ value.rotate_left({}) }}\n", number % 64);
     with_function(site, &function, &format!("core::hint::black_box(called_{number}({number}));"))
 }
 
@@ -92,10 +93,20 @@ pub(super) fn generic_call(site: &Site<'_>) -> Vec<Candidate> {
 pub(super) fn std_call(site: &Site<'_>) -> Vec<Candidate> {
     let number = site.number;
     let statements = [
-        format!("{{ let mut many: Vec<(u{}, String)> = (0..3).map(|nth| (nth, nth.to_string())).collect(); many.sort(); std::hint::black_box(format!(\"{{many:?}} {number}\")); }}", [8, 16, 32][number % 3]),
-        format!("{{ let map: std::collections::BTreeMap<[u16; {}], &str> = [([1; {0}], \"a\")].into_iter().collect(); std::hint::black_box(map.len()); }}", number % 7 + 1),
-        format!("{{ let boxed: Box<dyn std::fmt::Debug> = Box::new((Some({number}_i16), \"text {number}\")); std::hint::black_box(format!(\"{{boxed:?}}\")); }}"),
-        format!("{{ let caught = std::panic::catch_unwind(|| std::hint::black_box({number}_u32)); std::hint::black_box(caught.is_ok()); }}"),
+        format!(
+            "{{ let mut many: Vec<(u{}, String)> = (0..3).map(|nth| (nth, nth.to_string())).collect(); many.sort(); std::hint::black_box(format!(\"{{many:?}} {number}\")); }}",
+            [8, 16, 32][number % 3]
+        ),
+        format!(
+            "{{ let map: std::collections::BTreeMap<[u16; {}], &str> = [([1; {0}], \"a\")].into_iter().collect(); std::hint::black_box(map.len()); }}",
+            number % 7 + 1
+        ),
+        format!(
+            "{{ let boxed: Box<dyn std::fmt::Debug> = Box::new((Some({number}_i16), \"text {number}\")); std::hint::black_box(format!(\"{{boxed:?}}\")); }}"
+        ),
+        format!(
+            "{{ let caught = std::panic::catch_unwind(|| std::hint::black_box({number}_u32)); std::hint::black_box(caught.is_ok()); }}"
+        ),
     ];
     statements.iter().flat_map(|statement| site.statements(Sound, statement)).collect()
 }

@@ -160,7 +160,8 @@ pub(crate) fn choose(packages: &[Vec<SourceFile>], rng: &mut Rng, number: usize)
 
 /// An edit of this kind in a file that is drawn.
 fn edit_of(kind: &Kind, package: &[SourceFile], rng: &mut Rng, number: usize) -> Option<Edit> {
-    let files: Vec<usize> = (0..package.len()).filter(|at| package.get(*at).is_some_and(|file| file.editable)).collect();
+    let files: Vec<usize> =
+        (0..package.len()).filter(|at| package.get(*at).is_some_and(|file| file.editable)).collect();
     let file = *rng.pick(&files)?;
     let text = &package.get(file)?.text;
     let facts = facts::read(text)?;

@@ -17,9 +17,9 @@ pub(super) fn signature(site: &Site<'_>) -> Vec<Candidate> {
         let comma = |needs_comma| if needs_comma { ", " } else { "" };
         let parameter = format!("{}_added_{number}: u64", comma(function.needs_comma));
         let mut splices = vec![site.insert(function.parameters_end, parameter)];
-        splices.extend(calls.iter().map(|call| {
-            site.insert(call.arguments_end, format!("{}{number}", comma(call.needs_comma)))
-        }));
+        splices.extend(
+            calls.iter().map(|call| site.insert(call.arguments_end, format!("{}{number}", comma(call.needs_comma)))),
+        );
         Some(Candidate { splices, soundness: Sound })
     });
     candidates.collect()
@@ -29,7 +29,7 @@ pub(super) fn field_added(site: &Site<'_>) -> Vec<Candidate> {
     let number = site.number;
     let mut candidates = Vec::new();
     for ty in site.facts.types.iter().filter(|ty| !ty.is_enum) {
-        let literals = braces(site, &ty.name, &format!("added_{number}: {number}, "), &format!("added_{number}: _, "));
+        let literals = braces(site, &ty.name, &format!(" added_{number}: {number},"), &format!(" added_{number}: _,"));
         for field in &ty.members {
             let mut splices = vec![site.insert(field.start, format!("added_{number}: u64,\n    "))];
             splices.extend(literals.iter().cloned());
@@ -107,7 +107,8 @@ pub(super) fn variant_added(site: &Site<'_>) -> Vec<Candidate> {
     for ty in site.facts.types.iter().filter(|ty| ty.is_enum) {
         let arms = arms(site, &ty.name, &format!("{}::Added{number} => unreachable!(), ", ty.name));
         for variant in &ty.members {
-            let mut splices = vec![site.insert(variant.start, format!("#[allow(dead_code)]\n    Added{number},\n    "))];
+            let mut splices =
+                vec![site.insert(variant.start, format!("#[allow(dead_code)]\n    Added{number},\n    "))];
             splices.extend(arms.iter().cloned());
             candidates.push(Candidate { splices, soundness: of_type(ty) });
         }

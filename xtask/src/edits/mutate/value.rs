@@ -22,7 +22,9 @@ pub(super) fn literal(site: &Site<'_>) -> Vec<Candidate> {
 
 pub(super) fn operator(site: &Site<'_>) -> Vec<Candidate> {
     let operators = site.facts.operators.iter();
-    operators.map(|(place, other)| Candidate { splices: vec![site.replace(place.clone(), *other)], soundness: Sound }).collect()
+    operators
+        .map(|(place, other)| Candidate { splices: vec![site.replace(place.clone(), *other)], soundness: Sound })
+        .collect()
 }
 
 fn literals(site: &Site<'_>, holder: Holder) -> Vec<Candidate> {

@@ -7,12 +7,12 @@ use slab::Slab;
 
 use crate::Part;
 
-pub const PARTS: [(&str, fn() -> Box<dyn Part>); 5] = [
-    ("versions", || Box::new(Versions { releases: Vec::new(), requests: Vec::new() })),
-    ("slab", || Box::new(Slots { slots: Slab::new(), members: FixedBitSet::with_capacity(40) })),
-    ("texts", || Box::new(Texts { last_text: String::new() })),
-    ("times", || Box::new(Times { total_time: std::time::Duration::ZERO })),
-    ("wrapped", || Box::new(Wrapped { lines: Vec::new() })),
+pub const PARTS: [fn() -> Box<dyn Part>; 5] = [
+    || Box::new(Versions { releases: Vec::new(), requests: Vec::new() }),
+    || Box::new(Slots { slots: Slab::new(), members: FixedBitSet::with_capacity(40) }),
+    || Box::new(Texts { last_text: String::new() }),
+    || Box::new(Times { total_time: std::time::Duration::ZERO }),
+    || Box::new(Wrapped { lines: Vec::new() }),
 ];
 
 /// Lives in the state.
