@@ -129,6 +129,8 @@ impl<'a> Batch<'a> {
             Err(why) => return self.excused(&lines, why),
         };
         if edit.effect == Effect::New {
+            let old = self.twin.program.ask(&lines); // a twin of the code before; it is not needed any more
+            self.report.shown(old.is_ok_and(|old| old != answers));
             return self.new_answers(before, &answers);
         }
         let wanted = self.twin.program.ask(&lines).map_err(|why| format!("the twin fails: {why}"))?;
@@ -268,4 +270,17 @@ fn difference(lines: &[String], answers: &[String], wanted: &[String]) -> Option
     let (line, answer, wanted) =
         triples.map(|((line, answer), wanted)| (line, answer, wanted)).find(|(_, answer, wanted)| answer != wanted)?;
     Some(format!("`{line}` is answered\n    {answer}\nand the twin answers\n    {wanted}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::difference;
+
+    #[test]
+    fn a_difference_names_the_line() {
+        let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(difference(&lines("a b"), &lines("1 2"), &lines("1 2")), None);
+        let told = difference(&lines("a b"), &lines("1 2"), &lines("1 3"));
+        assert_eq!(told.as_deref(), Some("`b` is answered\n    2\nand the twin answers\n    3"));
+    }
 }

@@ -44,6 +44,9 @@ pub(crate) struct Report {
     pub(crate) counted: u64,
     /// Fresh builds that a patched program was compared with.
     pub(crate) twins: u64,
+    /// Applied edits that change values, and those of them that the next answers showed.
+    pub(crate) values: u64,
+    pub(crate) values_shown: u64,
     /// Edits after which the program ends or hangs, patched or not.
     pub(crate) deadly: u64,
     pub(crate) faults: Vec<String>,
@@ -70,6 +73,12 @@ impl Report {
                 }
             }
         }
+    }
+
+    /// An edit that changes values was applied; `shown` if the next answers were others than without it.
+    pub(crate) fn shown(&mut self, shown: bool) {
+        self.values += 1;
+        self.values_shown += u64::from(shown);
     }
 
     pub(crate) fn fault(&mut self, kind: &'static str, text: String) {

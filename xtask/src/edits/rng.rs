@@ -27,6 +27,13 @@ impl Rng {
         usize::try_from(self.next() % bound).unwrap_or(0)
     }
 
+    /// All of `items` in another order.
+    pub(crate) fn shuffled<'a, T>(&mut self, items: &'a [T]) -> Vec<&'a T> {
+        let mut keyed: Vec<(u64, &T)> = items.iter().map(|item| (self.next(), item)).collect();
+        keyed.sort_by_key(|(key, _)| *key);
+        keyed.into_iter().map(|(_, item)| item).collect()
+    }
+
     /// One of `items`.
     pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         let at = self.below(items.len());

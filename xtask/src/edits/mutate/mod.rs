@@ -147,14 +147,16 @@ pub(crate) const KINDS: [Kind; 31] = [
     kind("operator", New, 3, value::operator),
 ];
 
-/// Chooses an edit of one of `packages`; the first of them has std and gets half of all edits. `None` if nothing was found
-/// in many tries.
+/// Chooses an edit of one of `packages`; the first of them has std and gets half of all edits. A kind is drawn first, and
+/// looked for until a file has a place for it. `None` if nothing was found in many tries.
 pub(crate) fn choose(packages: &[Vec<SourceFile>], rng: &mut Rng, number: usize) -> Option<Edit> {
-    (0..200).find_map(|_| {
+    (0..50).find_map(|_| {
         let kind = weighted(rng)?;
-        let own = kind.needs_std || rng.next().is_multiple_of(2);
-        let package = if own { packages.first()? } else { rng.pick(packages)? };
-        edit_of(kind, package, rng, number)
+        let (own, others) = packages.split_first()?;
+        let mut order: Vec<&Vec<SourceFile>> = if kind.needs_std { Vec::new() } else { rng.shuffled(others) };
+        let first = if kind.needs_std || rng.next().is_multiple_of(2) { 0 } else { order.len().min(1) };
+        order.insert(first, own);
+        order.into_iter().find_map(|package| edit_of(kind, package, rng, number))
     })
 }
 
@@ -162,13 +164,14 @@ pub(crate) fn choose(packages: &[Vec<SourceFile>], rng: &mut Rng, number: usize)
 fn edit_of(kind: &Kind, package: &[SourceFile], rng: &mut Rng, number: usize) -> Option<Edit> {
     let files: Vec<usize> =
         (0..package.len()).filter(|at| package.get(*at).is_some_and(|file| file.editable)).collect();
-    let file = *rng.pick(&files)?;
-    let text = &package.get(file)?.text;
-    let facts = facts::read(text)?;
-    let candidates = (kind.find)(&Site { package, file, text, facts: &facts, number });
-    let candidate = rng.pick(&candidates)?;
-    let files = spliced(package, &candidate.splices);
-    Some(Edit { kind: kind.name, effect: kind.effect, soundness: candidate.soundness, files })
+    rng.shuffled(&files).into_iter().find_map(|file| {
+        let (file, text) = (*file, &package.get(*file)?.text);
+        let facts = facts::read(text)?;
+        let candidates = (kind.find)(&Site { package, file, text, facts: &facts, number });
+        let candidate = rng.pick(&candidates)?;
+        let files = spliced(package, &candidate.splices);
+        Some(Edit { kind: kind.name, effect: kind.effect, soundness: candidate.soundness, files })
+    })
 }
 
 fn weighted(rng: &mut Rng) -> Option<&'static Kind> {
