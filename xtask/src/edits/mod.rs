@@ -131,7 +131,8 @@ fn keep(subject: &Subject, batch: &Batch<'_>, seed: u64, step: &str, why: &str) 
     texts.extend(batch.sources().map(|file| (format!("before/{}", file.path), file.text.clone())));
     let mut shown = String::new();
     if let Some((edit, before)) = &batch.current {
-        for ((path, old), (_, new)) in before.iter().zip(&edit.files) {
+        for (path, old) in before {
+            let Some((_, new)) = edit.files.iter().find(|(other, _)| other == path) else { continue };
             shown.push_str(&diff(path, old, new));
             texts.push((format!("after/{path}"), new.clone()));
             texts.retain(|(name, _)| *name != format!("before/{path}"));

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longest wait for the answers to what was asked at once.
-const ANSWERS: Duration = Duration::from_secs(10);
+const ANSWERS: Duration = Duration::from_secs(20);
 /// Longest wait for the end after stdin was closed.
 const END: Duration = Duration::from_secs(10);
 

@@ -6,6 +6,7 @@
 
 mod facts;
 mod insert;
+mod read;
 mod shape;
 mod value;
 
@@ -166,7 +167,7 @@ fn edit_of(kind: &Kind, package: &[SourceFile], rng: &mut Rng, number: usize) ->
         (0..package.len()).filter(|at| package.get(*at).is_some_and(|file| file.editable)).collect();
     rng.shuffled(&files).into_iter().find_map(|file| {
         let (file, text) = (*file, &package.get(*file)?.text);
-        let facts = facts::read(text)?;
+        let facts = read::facts(text)?;
         let candidates = (kind.find)(&Site { package, file, text, facts: &facts, number });
         let candidate = rng.pick(&candidates)?;
         let files = spliced(package, &candidate.splices);

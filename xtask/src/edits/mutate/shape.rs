@@ -1,7 +1,8 @@
 //! Kinds that change the shape of something: signatures, fields, variants, methods of traits, `Drop`, types behind a name.
 
 use super::Soundness::{Open, Sound, Unsound};
-use super::facts::{self, Type};
+use super::facts::Type;
+use super::read;
 use super::{Candidate, LIVE, NO_OBJECTS, OBJECTS, SHORT_LIVED, Site, Soundness, Splice};
 
 /// A private function and all its callers get one parameter more.
@@ -43,7 +44,7 @@ pub(super) fn field_added(site: &Site<'_>) -> Vec<Candidate> {
 fn braces(site: &Site<'_>, type_name: &str, in_literal: &str, in_pattern: &str) -> Vec<Splice> {
     let mut splices = Vec::new();
     for (at, file) in site.package.iter().enumerate() {
-        let Some(facts) = facts::read(&file.text) else { continue };
+        let Some(facts) = read::facts(&file.text) else { continue };
         for brace in facts.braces.iter().filter(|brace| brace.type_name == type_name && !brace.has_rest) {
             let text = if brace.is_pattern { in_pattern } else { in_literal };
             splices.push(Splice { file: at, place: brace.inside..brace.inside, text: text.to_owned() });
@@ -120,7 +121,7 @@ pub(super) fn variant_added(site: &Site<'_>) -> Vec<Candidate> {
 fn arms(site: &Site<'_>, enum_name: &str, arm: &str) -> Vec<Splice> {
     let mut splices = Vec::new();
     for (file, source) in site.package.iter().enumerate() {
-        let Some(facts) = facts::read(&source.text) else { continue };
+        let Some(facts) = read::facts(&source.text) else { continue };
         for expr in facts.matches.iter().filter(|expr| expr.enums.contains(enum_name) && !expr.has_wildcard) {
             let text = format!("{}{arm}", if expr.needs_comma { ", " } else { "" });
             splices.push(Splice { file, place: expr.end..expr.end, text });

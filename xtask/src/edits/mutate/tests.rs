@@ -32,7 +32,7 @@ fn package(text: &str) -> Vec<SourceFile> {
 /// The texts that a kind can make of a file, and what is known of them.
 fn all_of(name: &str, text: &str) -> Vec<(String, Soundness)> {
     let package = package(text);
-    let facts = facts::read(text).expect("it is Rust");
+    let facts = read::facts(text).expect("it is Rust");
     let kind = KINDS.iter().find(|kind| kind.name == name).expect("a kind");
     let site = Site { package: &package, file: 0, text, facts: &facts, number: 6 };
     let candidates = (kind.find)(&site).into_iter();
