@@ -15,10 +15,10 @@ use super::subject::{self, Subject};
 use super::twin::Twin;
 
 /// Rounds of inputs after each edit, and for a twin that was built.
-const ROUNDS: usize = 2;
-const TWIN_ROUNDS: usize = 4;
+const ROUNDS: usize = 10;
+const TWIN_ROUNDS: usize = 20;
 /// Rounds by which two builds are compared from their start.
-const LONG_ROUNDS: usize = 25;
+const LONG_ROUNDS: usize = 60;
 
 pub(crate) struct Batch<'a> {
     subject: &'a Subject,

@@ -10,6 +10,7 @@
 
 mod batch;
 mod choice;
+mod diff;
 mod inputs;
 mod mutate;
 mod process;
@@ -133,7 +134,7 @@ fn keep(subject: &Subject, batch: &Batch<'_>, seed: u64, step: &str, why: &str) 
     if let Some((edit, before)) = &batch.current {
         for (path, old) in before {
             let Some((_, new)) = edit.files.iter().find(|(other, _)| other == path) else { continue };
-            shown.push_str(&diff(path, old, new));
+            shown.push_str(&diff::lines(path, old, new));
             texts.push((format!("after/{path}"), new.clone()));
             texts.retain(|(name, _)| *name != format!("before/{path}"));
             texts.push((format!("before/{path}"), old.clone()));
@@ -147,19 +148,6 @@ fn keep(subject: &Subject, batch: &Batch<'_>, seed: u64, step: &str, why: &str) 
 fn told(step: &str, why: &str, diff: &str, place: &Path) -> String {
     let lines: Vec<&str> = diff.lines().take(DIFF_LINES).collect();
     format!("FAULT {step}: {why}\n{}\n  kept in {}", lines.join("\n"), place.display())
-}
-
-/// The lines that differ, without those before the first and behind the last of them.
-fn diff(path: &str, old: &str, new: &str) -> String {
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let head = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
-    let most = old.len().min(new.len()) - head;
-    let tail = old.iter().rev().zip(new.iter().rev()).take(most).take_while(|(old, new)| old == new).count();
-    let part = |lines: &[&str], mark: char| {
-        let lines = lines.iter().take(lines.len() - tail).skip(head);
-        lines.map(|line| format!("{mark}{line}\n")).collect::<String>()
-    };
-    format!("@@ {path}:{} @@\n{}{}", head + 1, part(&old, '-'), part(&new, '+'))
 }
 
 impl Options {
@@ -201,12 +189,5 @@ mod tests {
         assert!(parse("--seed").is_err());
         assert!(parse("--only 7").is_err());
         assert!(parse("--to 4").is_err());
-    }
-
-    #[test]
-    fn a_diff_has_the_lines_that_differ() {
-        assert_eq!(diff("a.rs", "1\n2\n3\n", "1\nx\ny\n3\n"), "@@ a.rs:2 @@\n-2\n+x\n+y\n");
-        assert_eq!(diff("a.rs", "1\n", "1\n1\n"), "@@ a.rs:2 @@\n+1\n");
-        assert_eq!(diff("a.rs", "", ""), "@@ a.rs:1 @@\n");
     }
 }
