@@ -5,6 +5,8 @@
 //! is built anew: the patched program makes its parts anew, its state is loaded into the twin, and from then on the answers
 //! have to be the same again. What is refused or does not compile is taken back, and has to leave no trace.
 
+use std::path::{Path, PathBuf};
+
 use super::choice;
 use super::inputs;
 use super::mutate::{Edit, Effect, Soundness, SourceFile};
@@ -51,7 +53,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn start(
         subject: &'a Subject,
         report: &'a mut Report,
-        executable: &std::path::Path,
+        executable: &Path,
         seed: u64,
         number: u64,
     ) -> Result<Batch<'a>, String> {
@@ -164,7 +166,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Brings the files of an edit back. `old` is a build of what they are then, if the twin is none.
-    fn put_back(&mut self, before: &[(String, String)], old: Option<std::path::PathBuf>) -> Result<Next, String> {
+    fn put_back(&mut self, before: &[(String, String)], old: Option<PathBuf>) -> Result<Next, String> {
         let verdict = self.save(before)?;
         self.report.add(PUT_BACK, Soundness::Sound, &verdict);
         if matches!(verdict, Verdict::CompileError | Verdict::Refused(_)) {
@@ -206,7 +208,7 @@ impl<'a> Batch<'a> {
         self.compare_with(&executable)
     }
 
-    fn compare_with(&mut self, executable: &std::path::Path) -> Result<Next, String> {
+    fn compare_with(&mut self, executable: &Path) -> Result<Next, String> {
         let renewed = self.ask(&["renew".to_owned(), "dump".to_owned()]);
         let dump = match renewed.as_deref() {
             Ok([_, dump]) => dump.clone(),
@@ -245,7 +247,7 @@ impl<'a> Batch<'a> {
         Next::Over
     }
 
-    fn build(&mut self) -> Result<std::path::PathBuf, String> {
+    fn build(&mut self) -> Result<PathBuf, String> {
         self.report.twins += 1;
         let name = if self.twin.executable.ends_with("even") { "odd" } else { "even" };
         Twin::build(self.subject, name).map_err(|why| format!("applied, and cargo does not build it:\n{why}"))
