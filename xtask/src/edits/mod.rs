@@ -75,7 +75,8 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
 
 fn verdict(report: &Report, strict: bool) -> Result<(), String> {
     if !report.faults.is_empty() {
-        return Err(format!("{} faults:\n{}", report.faults.len(), report.faults.join("\n")));
+        let firsts: Vec<&str> = report.faults.iter().filter_map(|fault| fault.lines().next()).collect();
+        return Err(format!("faults: {}\n{}", firsts.len(), firsts.join("\n")));
     }
     if strict && report.refused_share() > STRICT_PERCENT {
         return Err("too many sound edits are refused".to_owned());
