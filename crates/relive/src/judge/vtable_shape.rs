@@ -219,7 +219,9 @@ mod tests {
     #[test]
     fn another_function_in_a_slot_of_the_same_type_is_refused() {
         for (new, what) in [(LEGS, "of another impl"), ((DEFAULT_LEGS.0, 2), "with another signature")] {
-            let found = messages(table(&[DEFAULT_LEGS]), table(&[new]));
+            let mut new = table(&[new]);
+            new.slots[0].item = None;
+            let found = messages(table(&[DEFAULT_LEGS]), new);
             assert!(found.iter().any(|message| message.contains(what)), "{found:?}");
         }
         let mut led = table(&[LEGS]);
