@@ -127,7 +127,7 @@ pub(super) fn delta_facts(
             Problem::NewThreadLocal(name) => facts.added_thread_locals.push(Item::named(names::readable(name))),
             Problem::UnknownRelocation { section, offset, raw, symbol } => {
                 facts.unknown_relocations.push(UnknownRelocation {
-                    item: Item::named(section.clone()),
+                    item: Item::named(function_of(section)),
                     section: section.clone(),
                     offset: *offset,
                     raw: *raw,
@@ -138,9 +138,9 @@ pub(super) fn delta_facts(
                 let candidates = running.exe.symbols(name).map(|symbol| place(running, &symbol)).collect();
                 facts.ambiguous_symbols.push(AmbiguousSymbol { name: names::readable(name), candidates });
             }
-            Problem::UndefinedSymbol { name, from } => facts
-                .undefined_symbols
-                .push(UndefinedSymbol { name: names::readable(name), from: names::readable(from) }),
+            Problem::UndefinedSymbol { name, from } => {
+                facts.undefined_symbols.push(UndefinedSymbol { name: names::readable(name), from: function_of(from) })
+            }
             Problem::NamelessStorage(what) => facts.nameless_storage.push(what.clone()),
             Problem::ForeignCopy(name) => facts.foreign_copies.push(Item::named(names::readable(name))),
             Problem::Unreadable(what) => facts.unreadable_objects.push(what.clone()),
@@ -157,6 +157,11 @@ pub(super) fn delta_facts(
         facts.ambiguous_symbols.push(AmbiguousSymbol { name: names::readable(name), candidates });
     }
     facts
+}
+
+/// The function that a section holds, by the section's name.
+fn function_of(section: &str) -> String {
+    names::readable(section.strip_prefix(".text.").unwrap_or(section))
 }
 
 fn place(running: &Running, symbol: &crate::binary::executable::ExeSymbol) -> String {
