@@ -1,7 +1,5 @@
 //! Rule `type-layout`: a type that exists in the running program looks different in memory.
 
-use std::path::PathBuf;
-
 use rustc_hash::FxHashSet;
 
 use super::matching::{self, Change};
@@ -91,7 +89,7 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
             message.push_str(&format!(" (and the same for {} more of `{name}<..>`)", instances.len() - 1));
         }
         message.push_str(&consequences(&instances, &changes));
-        let item = Item { name: name.to_string(), file: source_file(facts, name), line: None };
+        let item = Item::named(name);
         let help = match &facts.delta.liveness {
             Some(liveness) => {
                 let held = liveness.in_words();
@@ -147,19 +145,6 @@ fn without_arguments(path: &str) -> &str {
         Some(at) if at > 0 => path.get(..at).unwrap_or(path),
         _ => path,
     }
-}
-
-/// Debug information has no line for a type; a function of the same module is in the same file.
-fn source_file(facts: &Facts, type_path: &str) -> Option<PathBuf> {
-    let (module, name) = type_path.rsplit_once("::")?;
-    let in_module = |path: &str| {
-        let rest = path.strip_prefix(module).and_then(|rest| rest.strip_prefix("::")).unwrap_or("::");
-        let first = rest.split("::").next().unwrap_or("");
-        !without_arguments(rest).contains("::") || without_arguments(first) == name || first.starts_with("{impl")
-    };
-    let mut functions = facts.new.objects.iter().flat_map(|object| &object.functions);
-    let file = functions.find(|function| in_module(&function.qualified))?.file.clone()?;
-    Some(PathBuf::from(&*file))
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ pub(super) fn delta_facts(
             Problem::NewThreadLocal { name, why } => no_thread_room(name, *why, &mut facts),
             Problem::UnknownRelocation { section, offset, raw, symbol } => {
                 facts.unknown_relocations.push(UnknownRelocation {
-                    item: Item::named(section.clone()),
+                    item: Item::named(function_of(section)),
                     section: section.clone(),
                     offset: *offset,
                     raw: *raw,
@@ -147,9 +147,9 @@ pub(super) fn delta_facts(
                 let candidates = running.exe.symbols(name).map(|symbol| place(running, &symbol)).collect();
                 facts.ambiguous_symbols.push(AmbiguousSymbol { name: names::readable(name), candidates });
             }
-            Problem::UndefinedSymbol { name, from } => facts
-                .undefined_symbols
-                .push(UndefinedSymbol { name: names::readable(name), from: names::readable(from) }),
+            Problem::UndefinedSymbol { name, from } => {
+                facts.undefined_symbols.push(UndefinedSymbol { name: names::readable(name), from: function_of(from) })
+            }
             Problem::NamelessStorage(what) => facts.nameless_storage.push(what.clone()),
             Problem::ForeignCopy(name) => facts.foreign_copies.push(Item::named(names::readable(name))),
             Problem::Constructors { member, section } => {
@@ -182,6 +182,11 @@ fn no_thread_room(name: &str, why: NoThreadRoom, facts: &mut DeltaFacts) {
         NoThreadRoom::Absent => "the program's threads were made without a reserve for it".to_owned(),
     };
     facts.without_thread_storage.push(NoThreadStorage { item, why });
+}
+
+/// The function that a section holds, by the section's name.
+fn function_of(section: &str) -> String {
+    names::readable(section.strip_prefix(".text.").unwrap_or(section))
 }
 
 fn place(running: &Running, symbol: &crate::binary::executable::ExeSymbol) -> String {
