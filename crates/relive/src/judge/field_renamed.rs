@@ -13,7 +13,7 @@ pub(super) const RULE: Rule = Rule {
           for the same field; where two of one type did, nothing tells which is which, and the edit is refused.",
     example: "```rust\nstruct Particle {\n    speed: i64, // was `vel`\n}\n```\n\n> `app::Particle`: field `vel` is called \
               `speed` now and keeps its values",
-    fix: "Nothing, if it is the same field. If a field was removed and another one added, restart.",
+    fix: "Nothing has to be done if it is the same field. If a field was removed and another one added, restart.",
 };
 
 pub(super) fn check(facts: &Facts, notes: &mut Vec<Reason>) {

@@ -17,7 +17,8 @@ pub(super) const RULE: Rule = Rule {
     example: "```rust\nstruct Sample {\n    name: String, // new\n    low: u64,\n}\n\nfn tick() {\n    let sample = measure(); // lives \
               until tick ends\n}\n```\n\n> no value of `app::Sample` is left: 3 functions handle it, nothing keeps it, and no \
               thread was inside one of them",
-    fix: "Nothing.",
+    fix: "Nothing: the change is applied. To have a type that can change, keep its values out of statics, boxes and \
+          collections, and its handling out of `unsafe` code.",
 };
 
 pub(super) fn check(facts: &Facts, notes: &mut Vec<Reason>) {

@@ -136,7 +136,7 @@ pub(super) fn delta_facts(
             Problem::NewThreadLocal { name, why } => no_thread_room(name, *why, &mut facts),
             Problem::UnknownRelocation { section, offset, raw, symbol } => {
                 facts.unknown_relocations.push(UnknownRelocation {
-                    item: Item::named(function_of(section)),
+                    item: Item::named(function_in(section)),
                     section: section.clone(),
                     offset: *offset,
                     raw: *raw,
@@ -148,7 +148,7 @@ pub(super) fn delta_facts(
                 facts.ambiguous_symbols.push(AmbiguousSymbol { name: names::readable(name), candidates });
             }
             Problem::UndefinedSymbol { name, from } => {
-                facts.undefined_symbols.push(UndefinedSymbol { name: names::readable(name), from: function_of(from) })
+                facts.undefined_symbols.push(UndefinedSymbol { name: names::readable(name), from: function_in(from) })
             }
             Problem::NamelessStorage(what) => facts.nameless_storage.push(what.clone()),
             Problem::ForeignCopy(name) => facts.foreign_copies.push(Item::named(names::readable(name))),
@@ -185,7 +185,7 @@ fn no_thread_room(name: &str, why: NoThreadRoom, facts: &mut DeltaFacts) {
 }
 
 /// The function that a section holds, by the section's name.
-fn function_of(section: &str) -> String {
+fn function_in(section: &str) -> String {
     names::readable(section.strip_prefix(".text.").unwrap_or(section))
 }
 
