@@ -8,12 +8,11 @@ use super::File;
 const JUDGE: &str = "crates/relive/src/judge/";
 
 /// Rules without a case, and why.
-const WITHOUT_CASE: [(&str, &str); 12] = [
+const WITHOUT_CASE: [(&str, &str); 11] = [
     ("entry-altered", "takes a debugger that has written into the program"),
     ("entry-no-room", "takes a function of a few bytes with no padding behind it, which depends on the linker"),
     ("foreign-copy", "takes an instance that the linker kept from a crate that is not edited, which depends on order"),
     ("nameless-storage", "takes code of another compiler or an assembler"),
-    ("new-thread-local", "is a case of the corpus beside the repository, `tls-new-in-patch`"),
     ("no-agent", "is about how the program was built and started, not about an edit"),
     ("no-room", "takes gigabytes of address space in use"),
     ("static-value-kept", "is a note and refuses nothing"),
