@@ -35,7 +35,7 @@ const fn step(name: &'static str, minutes: u32, what: What) -> Step {
 pub(crate) const CI: &[Step] = &[
     step("tidy", 1, Run("cargo xtask tidy")),
     step("format", 1, Run("cargo fmt --all --check")),
-    step("lints", 5, Run("cargo clippy --locked --workspace --all-targets -- -D warnings")),
+    step("lints", 4, Run("cargo clippy --locked --workspace --all-targets -- -D warnings")),
     step("documentation", 2, Docs("cargo doc --locked --workspace --no-deps")),
     step("tests", 13, Run("cargo test --locked --workspace")),
     step(
@@ -43,12 +43,13 @@ pub(crate) const CI: &[Step] = &[
         1,
         Run("env RELIVE_FUZZ_SECONDS=30 cargo test --locked --package relive --test hostile debug_information"),
     ),
-    step("release build", 6, Run("cargo build --locked --release")),
-    step("demo", 2, Run("cargo run --locked --release --quiet -- demo")),
-    step("installation", 4, Run("cargo test --locked --package cargo-relive --test install -- --ignored")),
+    step("release build", 5, Run("cargo build --locked --release")),
+    step("demo", 1, Run("cargo run --locked --release --quiet -- demo")),
+    step("installation", 3, Run("cargo test --locked --package cargo-relive --test install -- --ignored")),
+    step("edits, a part", 5, Run("cargo xtask edits --count 100")),
     step(
         "corpus, a part",
-        5,
+        4,
         Corpus(concat!(
             "--jobs 2 --exact body-string-literal fn-added closure-body-edited struct-field-added panic-location ",
             "generic-std-new-method static-mutex-vec threads-worker-calls compile-error-then-fix dyn-method-edited",
@@ -61,6 +62,7 @@ pub(crate) const FULL: &[Step] = &[
     step("ci", 40, Run("cargo xtask ci")),
     step("slow tests", 60, Run("cargo test --locked --release --workspace -- --ignored")),
     step("kill grid", 40, Run("cargo xtask kill-grid")),
+    step("edits", 110, Run("cargo xtask edits --count 2000 --seed 2")),
     step("miniserve", 60, Run("cargo xtask miniserve")),
     step("mutants", 30, Run("cargo xtask mutants --all")),
     step(

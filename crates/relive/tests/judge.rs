@@ -7,7 +7,8 @@ mod build;
 use build::object;
 use relive::binary::types::ObjectTypes;
 use relive::judge::{
-    ChangedStatic, DeltaFacts, Facts, FullThreadReserve, Item, NoThreadStorage, TypeSet, Verdict, judge,
+    ChangedStatic, DeltaFacts, Facts, FullThreadReserve, Item, NoThreadStorage, SourceCrate, Sources, TypeSet, Verdict,
+    judge, place,
 };
 
 fn judged(old: &[&ObjectTypes], new: &[&ObjectTypes], delta: DeltaFacts) -> Vec<String> {
@@ -257,6 +258,48 @@ fn thread_locals_without_storage_are_told_by_their_name_in_the_source() {
              are possible",
             "tls-reserve-full: `app::TABLE` needs 9000 bytes in every thread; 0 of the 8176 for new thread-locals are \
              used and 8176 are left",
+        ]
+    );
+}
+
+#[test]
+fn variables_functions_and_types_are_placed() {
+    let text = |more: &str| {
+        format!(
+            "pub struct World {{\n    a: u8,\n    {more}\n}}\n\npub static ALL: std::sync::atomic::Atomic{} = \
+             std::sync::atomic::Atomic{0}::new(1);\nimpl World {{\n    pub fn tick(&self) -> u8 {{ self.a }}\n}}\n",
+            if more.is_empty() { "U8" } else { "U16" }
+        )
+    };
+    let new_text = text("b: u64,");
+    let (old, new) = (object("placed", "old", &text("")), object("placed", "new", &new_text));
+    let delta = DeltaFacts {
+        altered_entries: ["app::World::tick", "app::World::gone"].map(Item::named).to_vec(),
+        unsplit_code: vec![Item { line: Some(77), ..Item::named("app::World::tick") }],
+        ..DeltaFacts::default()
+    };
+    let set = |object| TypeSet { objects: vec![object] };
+    let Verdict::Refused(mut reasons) = judge(&Facts { old: set(&old), new: set(&new), delta }) else {
+        panic!("accepted")
+    };
+    let read = |path: &std::path::Path| (path.to_str() == Some("/p/lib.rs")).then(|| new_text.clone());
+    let app = SourceCrate { name: "app".into(), root: "/p/lib.rs".into() };
+    place(&mut reasons, &set(&new), &Sources { crates: vec![app], manifests: Vec::new(), read: &read });
+    let placed: Vec<_> = reasons
+        .iter()
+        .map(|reason| {
+            let file = reason.file.as_ref().and_then(|file| file.file_name()).unwrap_or_default();
+            format!("{} {}:{}", reason.rule, file.display(), reason.line.unwrap_or(0))
+        })
+        .collect();
+    assert_eq!(
+        placed,
+        [
+            "type-layout lib.rs:3",
+            "static-type app.rs:6",
+            "unsplit-code :77",
+            "entry-altered app.rs:8",
+            "entry-altered :0"
         ]
     );
 }

@@ -14,8 +14,7 @@ mod subject;
 mod trace;
 
 use std::collections::BTreeMap;
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use phase::Phase;
@@ -84,13 +83,9 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
 
 /// Finds the executable under test and writes the program.
 fn prepare(root: &Path) -> Result<Subject, String> {
-    let target = crate::steps::target_dir(root);
-    let relive = env::var_os("RELIVE").map_or_else(|| target.join("release/cargo-relive"), PathBuf::from);
-    if !relive.exists() {
-        return Err(format!("there is no `{}`: run `cargo build --release`, or set RELIVE", relive.display()));
-    }
+    let relive = crate::files::relive(root)?;
     nix::sys::prctl::set_child_subreaper(true).map_err(|why| format!("cannot become a reaper: {why}"))?;
-    Subject::write(target.join("xtask/kill-grid"), relive)
+    Subject::write(crate::steps::target_dir(root).join("xtask/kill-grid"), relive)
 }
 
 /// One kill, and what is to be said against what followed.
@@ -159,11 +154,6 @@ fn print_table(counts: &BTreeMap<Phase, Counts>) {
         sum = Counts { old: sum.old + counts.old, new: sum.new + counts.new, bad: sum.bad + counts.bad };
     }
     line("all", sum);
-}
-
-/// Gives an error of the file system its step and file.
-fn context<'a>(step: &'a str, path: &'a Path) -> impl FnOnce(std::io::Error) -> String + 'a {
-    move |why| format!("cannot {step} `{}`: {why}", path.display())
 }
 
 impl Range {

@@ -15,8 +15,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::context;
 use super::subject::Subject;
+use crate::events::Events;
+use crate::files::context;
+use crate::patch::Patch;
 
 /// Longest wait for a build and a start.
 const START: Duration = Duration::from_secs(120);
@@ -36,6 +38,7 @@ pub(crate) struct Session<'a> {
     program: Option<Pid>,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
+    events: Events,
 }
 
 /// A line of the program.
@@ -51,10 +54,8 @@ impl Session<'_> {
     pub(crate) fn start(subject: &Subject, rustc_calls: usize) -> Result<Session<'_>, String> {
         let mut session = spawn(subject)?;
         let until = Instant::now() + START;
-        let event = session.event("started", until)?;
-        let pid = event.split_once("\"pid\":").map_or("", |(_, rest)| rest);
-        let pid = pid.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
-        session.program = Some(Pid::from_raw(pid.ok_or_else(|| format!("no process number in {event}"))?));
+        let relive = session.relive;
+        session.program = Some(session.events.started(START, || ended(relive))?);
         session.beat(until)?;
         let calls = session.stderr().lines().filter(|line| line.trim_start().starts_with("Compiling ")).count();
         if calls > rustc_calls {
@@ -64,9 +65,10 @@ impl Session<'_> {
     }
 
     /// Waits for the answer to the edit, which must be that it was applied.
-    pub(crate) fn applied(&self) -> Result<(), String> {
-        let event = self.event("patch", Instant::now() + SOON)?;
-        if event.contains("\"outcome\":\"applied\"") { Ok(()) } else { Err(format!("not applied: {event}")) }
+    pub(crate) fn applied(&mut self) -> Result<(), String> {
+        let relive = self.relive;
+        let patch = self.events.wait(SOON, || ended(relive), Patch::parse)??;
+        if patch.outcome == "applied" { Ok(()) } else { Err(format!("not applied: {}", patch.line)) }
     }
 
     /// Looks whether the program does what it should from now on: all threads run, and all calls return one generation.
@@ -130,23 +132,6 @@ impl Session<'_> {
         let line = self.lines.recv_timeout(left).map_err(|why| format!("the program beats no more ({why})"))?;
         parse(&line)
     }
-
-    /// Waits for the first event of this kind.
-    fn event(&self, kind: &str, until: Instant) -> Result<String, String> {
-        let start = format!("{{\"event\":\"{kind}\"");
-        loop {
-            let events = fs::read_to_string(self.subject.path("events")).unwrap_or_default();
-            if let Some(event) =
-                events.split_inclusive('\n').find(|line| line.starts_with(&start) && line.ends_with('\n'))
-            {
-                return Ok(event.trim_end().to_owned());
-            }
-            if Instant::now() > until || reap(self.relive, Duration::ZERO).is_some() {
-                return Err(format!("no event `{kind}` came; events: {events}"));
-            }
-            thread::sleep(GLANCE);
-        }
-    }
 }
 
 impl Drop for Session<'_> {
@@ -164,7 +149,7 @@ impl Drop for Session<'_> {
 fn spawn(subject: &Subject) -> Result<Session<'_>, String> {
     let err = subject.path("relive.err");
     let events = subject.path("events");
-    let _ = fs::remove_file(&events); // of the run before
+    let reader = Events::at(events.clone());
     let mut command = Command::new(&subject.relive);
     command.arg("run").arg("--manifest-path").arg(subject.path("Cargo.toml")).arg("--events").arg(&events);
     command.env("CARGO_TARGET_DIR", subject.path("target")).current_dir(subject.path(""));
@@ -179,7 +164,12 @@ fn spawn(subject: &Subject) -> Result<Session<'_>, String> {
         lines.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
     });
     let relive = Pid::from_raw(child.id().cast_signed());
-    Ok(Session { subject, relive, program: None, stdin: child.stdin.take(), lines })
+    Ok(Session { subject, relive, program: None, stdin: child.stdin.take(), lines, events: reader })
+}
+
+/// What to say when relive has ended.
+fn ended(relive: Pid) -> Option<String> {
+    reap(relive, Duration::ZERO).map(|status| format!("relive ended: {status:?}"))
 }
 
 /// Waits for the end of a child, at most so long.

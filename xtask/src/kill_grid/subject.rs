@@ -2,10 +2,7 @@
 //!
 //! All 24 functions return one constant, so that one save, in one rename, changes them all.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use super::context;
+use std::path::PathBuf;
 
 const MANIFEST: &str =
     "[package]\nname = \"kill-grid-program\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";
@@ -45,14 +42,7 @@ impl Subject {
 
     /// Writes a file in one rename, unless it is as it should be.
     fn put(&self, name: &str, text: &str) -> Result<(), String> {
-        let path = self.path(name);
-        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
-            return Ok(());
-        }
-        let scratch = path.with_extension("saving~");
-        fs::create_dir_all(path.parent().unwrap_or(Path::new(""))).map_err(context("make the folder of", &path))?;
-        fs::write(&scratch, text).map_err(context("write", &scratch))?;
-        fs::rename(&scratch, &path).map_err(context("write", &path))
+        crate::files::save(&self.path(name), text)
     }
 }
 

@@ -18,8 +18,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::context;
 use super::phase::{self, Phase};
+use crate::files::context;
 
 /// Longest time from the edit to the kill.
 const LIMIT: Duration = Duration::from_secs(30);

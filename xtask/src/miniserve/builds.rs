@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::context;
 use super::session::Session;
 use super::source::{Edit, Source};
+use crate::files::context;
 
 /// What one `cargo build` did.
 pub(crate) struct Build {

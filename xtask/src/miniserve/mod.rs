@@ -9,14 +9,12 @@
 
 mod builds;
 mod http;
-mod patch;
 mod session;
 mod source;
 mod traffic;
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use session::Session;
 use source::{Edit, Source};
@@ -38,12 +36,8 @@ struct Options {
 /// Runs all parts; `Err` if anything was bad.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     let options = Options::parse(args)?;
-    let target = crate::steps::target_dir(root);
-    let relive = env::var_os("RELIVE").map_or_else(|| target.join("release/cargo-relive"), PathBuf::from);
-    if !relive.exists() {
-        return Err(format!("there is no `{}`: run `cargo build --release`, or set RELIVE", relive.display()));
-    }
-    let source = Source::obtain(target.join("xtask/miniserve"))?;
+    let relive = crate::files::relive(root)?;
+    let source = Source::obtain(crate::steps::target_dir(root).join("xtask/miniserve"))?;
     heading("first build");
     let mut session = if options.first_build {
         builds::first(&source, &relive)?
@@ -108,7 +102,7 @@ fn constants(session: &mut Session, strict: bool) -> Result<(), String> {
         }
         old = hint(nth);
     }
-    let (median, table) = patch::summary(&patches);
+    let (median, table) = crate::patch::summary(&patches);
     print!("{table}");
     if strict && median > STRICT_MS {
         return Err(format!("everything but rustc takes {median:.1} ms, more than {STRICT_MS} ms"));
@@ -129,11 +123,6 @@ fn heading(part: &str) {
 fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or("unknown").to_owned()
-}
-
-/// Gives an error of the file system its step and file.
-fn context<'a>(step: &'a str, path: &'a Path) -> impl FnOnce(std::io::Error) -> String + 'a {
-    move |why| format!("cannot {step} `{}`: {why}", path.display())
 }
 
 impl Options {

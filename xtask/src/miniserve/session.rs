@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::context;
 use super::http::Connection;
-use super::patch::Patch;
 use super::source::{Edit, Source};
+use crate::events::Events;
+use crate::files::context;
+use crate::patch::Patch;
 
 /// Longest wait for a build and a start.
 const START: Duration = Duration::from_secs(30 * 60);
@@ -33,8 +34,7 @@ pub(crate) struct Session<'a> {
     relive: Child,
     program: Option<Pid>,
     pub(crate) port: u16,
-    /// Events that were looked at.
-    seen: usize,
+    events: Events,
     /// Seconds until the program was started.
     pub(crate) start_seconds: f64,
 }
@@ -44,12 +44,10 @@ impl Session<'_> {
     pub(crate) fn start<'a>(source: &'a Source, relive: &Path) -> Result<Session<'a>, String> {
         let start = Instant::now();
         let mut session = spawn(source, relive)?;
-        let prefix = "{\"event\":\"started\"";
-        let event = session.event(START, |line| line.starts_with(prefix).then(|| line.to_owned()))?;
+        let (events, relive) = (&mut session.events, &mut session.relive);
+        let started = events.started(START, || ended(relive));
+        session.program = Some(started.map_err(|why| format!("{why}\n{}", session.stderr()))?);
         session.start_seconds = start.elapsed().as_secs_f64();
-        let pid = event.split_once("\"pid\":").map_or("", |(_, rest)| rest);
-        let pid = pid.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
-        session.program = Some(Pid::from_raw(pid.ok_or_else(|| format!("no process number in {event}"))?));
         let until = Instant::now() + SOON;
         while let Err(why) = Connection::open(session.port) {
             if Instant::now() > until {
@@ -63,11 +61,16 @@ impl Session<'_> {
     /// Saves an edit, and waits for the answer to it.
     pub(crate) fn edit(&mut self, edit: &Edit) -> Result<Patch, String> {
         self.source.save(edit)?;
-        let patch = self.event(ANSWER, |line| {
-            let patch = Patch::parse(line)?;
-            // The answer to a save that another one took over comes with that.
-            patch.map_or_else(|why| Some(Err(why)), |patch| (patch.outcome != "superseded").then_some(Ok(patch)))
-        })??;
+        let answer = self.events.wait(
+            ANSWER,
+            || ended(&mut self.relive),
+            |line| {
+                let patch = Patch::parse(line)?;
+                // The answer to a save that another one took over comes with that.
+                patch.map_or_else(|why| Some(Err(why)), |patch| (patch.outcome != "superseded").then_some(Ok(patch)))
+            },
+        );
+        let patch = answer.map_err(|why| format!("{why}\n{}", self.stderr()))??;
         let right = patch.outcome == "applied" || (patch.outcome == "unchanged" && !edit.changes_code());
         if right { Ok(patch) } else { Err(format!("`{}` was not applied: {}", edit.name, patch.line)) }
     }
@@ -109,27 +112,14 @@ impl Session<'_> {
     fn stderr(&self) -> String {
         fs::read_to_string(self.source.path("relive.err")).unwrap_or_default()
     }
+}
 
-    /// Waits for the next event that `wanted` takes.
-    fn event<T>(&mut self, limit: Duration, wanted: impl Fn(&str) -> Option<T>) -> Result<T, String> {
-        let until = Instant::now() + limit;
-        loop {
-            let ended = self.relive.try_wait().map_err(|why| format!("cannot wait for relive: {why}"))?;
-            let events = fs::read_to_string(self.source.path("events")).unwrap_or_default();
-            for line in events.split_inclusive('\n').skip(self.seen).filter(|line| line.ends_with('\n')) {
-                self.seen += 1;
-                if let Some(found) = wanted(line.trim_end()) {
-                    return Ok(found);
-                }
-            }
-            if let Some(status) = ended {
-                return Err(format!("relive ended: {status}\n{}", self.stderr()));
-            }
-            if Instant::now() > until {
-                return Err(format!("no event came within {} s\n{}", limit.as_secs(), self.stderr()));
-            }
-            thread::sleep(GLANCE);
-        }
+/// What to say when relive has ended.
+fn ended(relive: &mut Child) -> Option<String> {
+    match relive.try_wait() {
+        Ok(None) => None,
+        Ok(Some(status)) => Some(format!("relive ended: {status}")),
+        Err(why) => Some(format!("cannot wait for relive: {why}")),
     }
 }
 
@@ -151,7 +141,7 @@ fn spawn<'a>(source: &'a Source, relive: &Path) -> Result<Session<'a>, String> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let port = port.map_err(|why| format!("cannot find a port: {why}"))?.port();
     let (events, err) = (source.path("events"), source.path("relive.err"));
-    let _ = fs::remove_file(&events); // of the run before
+    let reader = Events::at(events.clone());
     let mut command = Command::new(relive);
     command.arg("run").arg("--offline").arg("--locked").arg("--manifest-path").arg(source.manifest());
     command.arg("--events").arg(&events).arg("--");
@@ -162,5 +152,5 @@ fn spawn<'a>(source: &'a Source, relive: &Path) -> Result<Session<'a>, String> {
     command.stderr(File::create(&err).map_err(context("create", &err))?);
     crate::steps::without_cargos_variables(&mut command);
     let relive = command.spawn().map_err(context("start", relive))?;
-    Ok(Session { source, relive, program: None, port, seen: 0, start_seconds: 0.0 })
+    Ok(Session { source, relive, program: None, port, events: reader, start_seconds: 0.0 })
 }

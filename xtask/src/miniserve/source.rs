@@ -6,14 +6,11 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use super::context;
+use crate::files::{cargo, context, obtain, write};
 
 pub(crate) const VERSION: &str = "0.35.0";
-/// A package that is only there to have cargo fetch another.
-const FETCH: &str = "[package]\nname = \"fetch\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\n";
 /// What the program serves; the times in its pages must not pass.
 const SERVED: [&str; 3] = ["one.txt", "two.txt", "three.txt"];
 const SERVED_AGE: Duration = Duration::from_secs(20 * 366 * 24 * 3600);
@@ -50,8 +47,9 @@ impl Source {
     /// Obtains the package, and resets the copy to what was published.
     pub(crate) fn obtain(folder: PathBuf) -> Result<Source, String> {
         let source = Source { folder };
-        source.obtain_published()?;
-        copy(&source.path("published"), &source.path("package"))?;
+        let published = source.path("published");
+        obtain(&published, &[("miniserve", VERSION)])?;
+        copy(&published.join(format!("miniserve-{VERSION}")), &source.path("package"))?;
         cargo(&["fetch", "--locked"], &source.manifest())?;
         source.write_served()?;
         source.write_counter()?;
@@ -100,23 +98,6 @@ impl Source {
         let beside = self.path("saved");
         fs::write(&beside, text).map_err(context("write", &beside))?;
         fs::rename(&beside, &path).map_err(context("save", &path))
-    }
-
-    /// Has cargo copy the package as it was published, once.
-    fn obtain_published(&self) -> Result<(), String> {
-        let (published, vendored) = (self.path("published"), self.path("vendored"));
-        if published.exists() {
-            return Ok(());
-        }
-        let fetch = self.path("fetch");
-        let manifest = fetch.join("Cargo.toml");
-        write(&fetch.join("src/lib.rs"), b"")?;
-        write(&manifest, format!("{FETCH}miniserve = \"={VERSION}\"\n\n[workspace]\n").as_bytes())?;
-        let folder = vendored.to_str().ok_or("the target directory has a name that is not UTF-8")?;
-        cargo(&["vendor", "--versioned-dirs", folder], &manifest)?;
-        let package = vendored.join(format!("miniserve-{VERSION}"));
-        fs::rename(&package, &published).map_err(context("take", &package))?;
-        fs::remove_dir_all(&vendored).map_err(context("remove", &vendored))
     }
 
     fn write_served(&self) -> Result<(), String> {
@@ -172,19 +153,6 @@ impl Edit {
     }
 }
 
-/// Runs cargo on a manifest.
-fn cargo(words: &[&str], manifest: &Path) -> Result<(), String> {
-    let mut command = Command::new("cargo");
-    command.args(words).arg("--manifest-path").arg(manifest);
-    crate::steps::without_cargos_variables(&mut command);
-    let output = command.output().map_err(|why| format!("cannot start cargo: {why}"))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(format!("`cargo {}` failed:\n{}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
-    }
-}
-
 /// Copies a package, and makes it a workspace of its own.
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
     for entry in fs::read_dir(from).map_err(context("list", from))? {
@@ -201,17 +169,6 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
         write(&to.join(name), &bytes)?;
     }
     Ok(())
-}
-
-/// Writes a file that is not so already.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    if fs::read(path).is_ok_and(|now| now == bytes) {
-        return Ok(());
-    }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(context("create", folder))?;
-    }
-    fs::write(path, bytes).map_err(context("write", path))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! A mutant is put around an expression or a statement, or behind a brace, and decides when it runs whether it is on.
 //! Tests, constants and what macros other than `format!` and `vec!` are given stay as they are.
+#![allow(clippy::wildcard_enum_match_arm, reason = "the syntax of Rust has more kinds of expressions than are mutated")]
 
 use std::ops::Range;
 
@@ -144,7 +145,13 @@ impl Finder<'_> {
                 (false, "") => (Kind::Other, format!("`{}` does nothing", signature.ident)),
                 (false, result) => (Kind::Other, format!("`{}` gives `{result}`", signature.ident)),
             };
-            self.push(kind, what, vec![open..open], &format!(" if {ON} {{ return {result}; }} "), "");
+            self.push(
+                kind,
+                what,
+                std::iter::once(open..open).collect(),
+                &format!(" if {ON} {{ return {result}; }} "),
+                "",
+            );
         }
     }
 
@@ -216,7 +223,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
                 None if catches_all && at + 1 < expr.arms.len() => {
                     let end = self.range(&arm.pat).end;
                     let what = format!("an arm that never matches: `{}`", cut(&self.source(&arm.pat)));
-                    self.push(Kind::Other, what, vec![end..end], &format!(" if !{ON}"), "");
+                    self.push(Kind::Other, what, std::iter::once(end..end).collect(), &format!(" if !{ON}"), "");
                 }
                 None => {}
             }

@@ -130,15 +130,17 @@ fn stop_and_be_killed(program: &Program) {
 
 #[test]
 fn a_tool_that_is_killed_while_it_stops_loses_no_signal() {
-    let program = Program::start("threads", "numbers");
     let mut kills = 0;
-    while program.word(1) < 20_000 && program.word(3) == 0 {
-        stop_and_be_killed(&program);
-        kills += 1;
+    // A busy machine starts few tools during one program.
+    while kills < 40 {
+        let program = Program::start("threads", "numbers");
+        while program.word(1) < 20_000 && program.word(3) == 0 {
+            stop_and_be_killed(&program);
+            kills += 1;
+        }
+        assert_eq!(program.word(3), 0, "a signal was lost, {} came before, {kills} tools were killed", program.word(1));
+        assert_eq!(program.end(), Some(0));
     }
-    assert_eq!(program.word(3), 0, "a signal was lost, {} came before, {kills} tools were killed", program.word(1));
-    assert!(kills > 10, "only {kills} tools were killed");
-    assert_eq!(program.end(), Some(0));
 }
 
 #[test]

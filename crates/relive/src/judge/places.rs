@@ -6,38 +6,49 @@
 
 use std::path::PathBuf;
 
+use rustc_hash::FxHashMap;
+
 use super::source::{Sources, Spot};
 use super::{Reason, TypeSet, static_type};
 use crate::binary::names;
 
+/// Reasons that are looked up. Nobody reads more of them, and each takes the parsing of some files.
+const MOST: usize = 32;
+
 /// Fills in where the items of `reasons` are. `new` are the objects that were judged.
 pub fn place(reasons: &mut [Reason], new: &TypeSet, sources: &Sources) {
-    for reason in reasons.iter_mut().filter(|reason| reason.line.is_none()) {
-        let spot = described(new, &reason.item)
+    let mut functions = None;
+    for reason in reasons.iter_mut().filter(|reason| reason.line.is_none()).take(MOST) {
+        let spot = variable(new, &reason.item)
             .or_else(|| sources.find(&reason.item, &parts(&reason.message)))
-            .or_else(|| setting(reason, sources));
+            .or_else(|| setting(reason, sources))
+            .or_else(|| functions.get_or_insert_with(|| of_functions(new)).get(&reason.item).cloned());
         if let Some(Spot { file, line }) = spot {
             (reason.file, reason.line) = (Some(file), Some(line));
         }
     }
 }
 
-/// What debug information says about a static or function.
-fn described(new: &TypeSet, item: &str) -> Option<Spot> {
-    let spot = |file: &Option<_>, line: &Option<u32>| {
-        let file: &std::sync::Arc<str> = file.as_ref()?;
-        Some(Spot { file: PathBuf::from(&**file), line: (*line)? })
-    };
+/// What debug information says about a static or thread-local.
+fn variable(new: &TypeSet, item: &str) -> Option<Spot> {
     let mut statics = new.objects.iter().flat_map(|object| &object.statics);
-    let is_static = |variable: &&crate::binary::types::Static| {
+    let variable = statics.find(|variable| {
         static_type::item_name(&variable.qualified) == item || names::readable(&variable.linkage_name) == item
-    };
-    if let Some(variable) = statics.find(is_static) {
-        return spot(&variable.file, &variable.line);
-    }
-    let mut functions = new.objects.iter().flat_map(|object| &object.functions);
-    let function = functions.find(|function| names::readable(&function.linkage_name) == item)?;
-    spot(&function.file, &function.line)
+    })?;
+    spot(variable.file.as_deref(), variable.line)
+}
+
+/// What it says about every function; made only if one is asked for, since there are many.
+fn of_functions(new: &TypeSet) -> FxHashMap<String, Spot> {
+    let functions = new.objects.iter().flat_map(|object| &object.functions);
+    let known = functions.filter_map(|function| {
+        Some((names::readable(&function.linkage_name), spot(function.file.as_deref(), function.line)?))
+    });
+    known.collect()
+}
+
+fn spot(file: Option<&str>, line: Option<u32>) -> Option<Spot> {
+    Some(Spot { file: PathBuf::from(file?), line: line? })
 }
 
 /// The fields, variants and methods that a message names in backticks, in its order, up to one that is gone: then the

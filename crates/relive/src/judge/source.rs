@@ -3,6 +3,7 @@
 //! Debug information has lines for functions and variables, but none for types and traits. So the crate's own files are
 //! read along the item's path, from the root through the modules it names, by a function that the session hands in. What
 //! macros make, and what two items of one function could be, is not found: no line is better than a wrong one.
+#![allow(clippy::wildcard_enum_match_arm, reason = "the syntax of Rust has more kinds of items than those looked for")]
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,7 @@ impl Sources<'_> {
     /// Where the type, trait, static or function `item` is defined; the line of the first of its `parts` (fields,
     /// variants, methods) that it has, otherwise the line of its name.
     pub(super) fn find(&self, item: &str, parts: &[&str]) -> Option<Spot> {
-        let path: Vec<&str> = item.split("::").collect();
+        let path: Vec<&str> = item.split('<').next()?.split("::").collect();
         let (name, rest) = path.split_first()?;
         let crates = self.crates.iter().filter(|known| known.name == *name);
         crates.filter_map(|known| self.in_crate(known, rest, parts)).next()
@@ -326,6 +327,7 @@ mod World {}
         found("app::inner::deep::Low", &[], "/p/src/inner/deep.rs:3");
         found("app::odd::more::Odd", &[], "/p/src/odd/more.rs:4");
         found("app::OfLibrary", &[], "/p/src/lib.rs:1");
+        found("app::World<app::shapes::Dot>", &[], "/p/src/main.rs:8");
     }
 
     #[test]

@@ -219,7 +219,9 @@ mod tests {
     #[test]
     fn another_function_in_a_slot_of_the_same_type_is_refused() {
         for (new, what) in [(LEGS, "of another impl"), ((DEFAULT_LEGS.0, 2), "with another signature")] {
-            let found = messages(table(&[DEFAULT_LEGS]), table(&[new]));
+            let mut new = table(&[new]);
+            new.slots[0].item = None;
+            let found = messages(table(&[DEFAULT_LEGS]), new);
             assert!(found.iter().any(|message| message.contains(what)), "{found:?}");
         }
         let mut led = table(&[LEGS]);
@@ -240,14 +242,13 @@ mod tests {
 
     #[test]
     fn a_trait_is_told_once_however_many_types_have_it() {
-        let old = ["app::Animal::legs"];
-        let vtables = ["app::Dog", "app::Cat"]
-            .map(|of| VtableChange::new(&format!("<{of} as app::Animal>"), &old, &[]))
-            .into_iter()
-            .chain([VtableChange::new("<app::Dog as app::Toy>", &["app::Toy::squeak"], &[])])
-            .collect();
+        let of = |name: &str, functions: &[(&str, u64)]| Vtable { name: name.to_owned(), ..table(functions) };
+        let names = ["<app::Dog as app::Animal>", "<app::Cat as app::Animal>", "<app::Dog as app::Toy>"];
+        let function = |name: &str| if name.ends_with("Toy>") { ("app::Toy::squeak", 1) } else { DEFAULT_LEGS };
+        let old_vtables = names.map(|name| of(name, &[function(name)])).into();
+        let new_vtables = names.map(|name| of(name, &[])).into();
         assert_eq!(
-            told(DeltaFacts { vtables, ..DeltaFacts::default() }),
+            told(DeltaFacts { old_vtables, new_vtables, ..DeltaFacts::default() }),
             [
                 "vtable-shape: `app::Animal`: objects of trait `app::Animal` had 1 methods in their table and have 0: \
                  `legs` is gone",
@@ -259,6 +260,10 @@ mod tests {
 
     #[test]
     fn what_is_gone_new_or_moved_is_said() {
+        let words = |old: &[&str], new: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+            words(&owned(old), &owned(new))
+        };
         assert_eq!(words(&["a", "b", "c"], &["c"]), "`a`, `b` are gone");
         assert_eq!(words(&["a"], &["a", "b"]), "`b` is new");
         assert_eq!(words(&["a"], &["b", "c"]), "`a` is gone, `b`, `c` are new");

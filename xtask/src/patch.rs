@@ -14,6 +14,8 @@ pub(crate) struct Patch {
     pub(crate) rest: f64,
     /// Milliseconds of each of `STEPS`.
     steps: [f64; STEPS.len()],
+    /// The rules of its reasons.
+    pub(crate) rules: Vec<String>,
     /// The line itself.
     pub(crate) line: String,
 }
@@ -37,7 +39,10 @@ impl Patch {
         for (slot, name) in steps.iter_mut().zip(STEPS) {
             *slot = step(name)?;
         }
-        Some(Patch { outcome: outcome.to_owned(), rustc, rest: step("total")? - rustc, steps, line: line.to_owned() })
+        let rules = rest.split("{\"rule\":\"").skip(1).filter_map(|reason| reason.split('"').next());
+        let rules = rules.map(str::to_owned).collect();
+        let (outcome, line) = (outcome.to_owned(), line.to_owned());
+        Some(Patch { outcome, rustc, rest: step("total")? - rustc, steps, rules, line })
     }
 }
 

@@ -1,0 +1,99 @@
+//! relive and the program under it: files saved, verdicts waited for, lines asked.
+
+use std::fs::{self, File};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::process::Process;
+use super::subject::Subject;
+use crate::events::Events;
+use crate::files::context;
+use crate::patch::Patch;
+
+/// Longest wait for a build and a start.
+const START: Duration = Duration::from_secs(600);
+/// Longest wait for the answer to an edit.
+const VERDICT: Duration = Duration::from_secs(60);
+
+/// A running relive. Its program is killed with it when it is dropped.
+pub(crate) struct Session<'a> {
+    subject: &'a Subject,
+    pub(crate) program: Process,
+    events: Events,
+    /// The program's own number; `program` is relive, whose stdin and stdout the program has.
+    pid: Option<Pid>,
+}
+
+impl Session<'_> {
+    /// Starts relive on the sources as they are, and waits until the program runs.
+    pub(crate) fn start(subject: &Subject) -> Result<Session<'_>, String> {
+        let (events, err) = (subject.path("events"), subject.path("relive.err"));
+        let reader = Events::at(events.clone());
+        let mut command = Command::new(&subject.relive);
+        command.args(["run", "--offline", "--manifest-path"]).arg(subject.manifest()).arg("--events").arg(events);
+        command.stderr(File::create(&err).map_err(context("create", &err))?);
+        environment(&mut command, subject, "target");
+        let mut session = Session { subject, program: Process::start(command)?, events: reader, pid: None };
+        let program = &mut session.program;
+        let started = session.events.started(START, || program.ended());
+        session.pid = Some(started.map_err(|why| format!("{why}\n{}", stderr(subject)))?);
+        Ok(session)
+    }
+
+    /// Saves files, and waits for the verdict on all of them.
+    pub(crate) fn save(&mut self, files: &[(String, String)]) -> Result<Patch, String> {
+        let last = files.iter().map(|(path, _)| self.subject.path(path)).next_back().unwrap_or_default();
+        self.subject.save(files)?;
+        // The first of several files may become a change of its own; the one that counts has the last.
+        let (last, mut seen) = (format!("\"{}\"", last.display()), false);
+        let program = &mut self.program;
+        let verdict = self.events.wait(
+            VERDICT,
+            || program.ended().map(|status| format!("relive ended: {status}")),
+            |line| {
+                seen |= line.starts_with("{\"event\":\"change\"") && line.contains(&last);
+                let patch = Patch::parse(line).filter(|_| seen)?;
+                patch.map_or_else(|why| Some(Err(why)), |patch| (patch.outcome != "superseded").then_some(Ok(patch)))
+            },
+        );
+        verdict.map_err(|why| format!("{why}\n{}", stderr(self.subject)))?
+    }
+
+    /// Closes the program's stdin; it and relive have to end well.
+    pub(crate) fn end(&mut self) -> Result<(), String> {
+        self.program.end()?;
+        self.pid = None;
+        Ok(())
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let program = self.pid.filter(|pid| parent(*pid) == Some(self.program.id()));
+        if let Some(program) = program {
+            let _ = kill(program, Signal::SIGKILL); // relive ends after its program
+        }
+    }
+}
+
+/// The environment of every build and start: one target directory, no warnings.
+pub(crate) fn environment(command: &mut Command, subject: &Subject, target: &str) {
+    command.env("CARGO_TARGET_DIR", subject.path(target)).env("RUSTFLAGS", "--cap-lints=allow");
+    command.current_dir(subject.path("program"));
+    crate::steps::without_cargos_variables(command);
+}
+
+fn stderr(subject: &Subject) -> String {
+    let text = fs::read_to_string(subject.path("relive.err")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines.split_at(lines.len().saturating_sub(30)).1.join("\n")
+}
+
+/// The parent of a process, if it is there.
+fn parent(pid: Pid) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
