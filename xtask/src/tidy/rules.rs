@@ -8,14 +8,13 @@ use super::File;
 const JUDGE: &str = "crates/relive/src/judge/";
 
 /// Rules without a case, and why.
-const WITHOUT_CASE: [(&str, &str); 15] = [
+const WITHOUT_CASE: [(&str, &str); 14] = [
     ("entry-altered", "takes a debugger that has written into the program"),
     ("entry-no-room", "takes a function of a few bytes with no padding behind it, which depends on the linker"),
     ("field-renamed", "is a note and refuses nothing"),
     ("foreign-copy", "takes an instance that the linker kept from a crate that is not edited, which depends on order"),
     ("layout-proved", "is a note and refuses nothing"),
     ("nameless-storage", "takes code of another compiler or an assembler"),
-    ("new-thread-local", "is a case of the corpus beside the repository, `tls-new-in-patch`"),
     ("no-agent", "is about how the program was built and started, not about an edit"),
     ("no-room", "takes gigabytes of address space in use"),
     ("static-renewed", "is a note and refuses nothing"),

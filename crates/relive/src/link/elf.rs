@@ -89,6 +89,7 @@ pub(super) fn write(reach: &Reach, map: &Map, contents: Contents) -> Result<Imag
         library_functions: map.library_functions.clone(),
         thread_locals: reach.threads.thread_locals.clone(),
         first_values: contents.first_values,
+        thread_room: reach.threads.room,
     })
 }
 

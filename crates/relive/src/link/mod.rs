@@ -17,7 +17,7 @@ use crate::arch::EntryPlan;
 use crate::binary::object::NameId;
 use crate::diff::reach::Reach;
 use crate::diff::running::Body;
-use crate::diff::threads::PlannedThreadLocal;
+use crate::diff::threads::{PlannedThreadLocal, ThreadRoom};
 
 pub use layout::{Layout, Placement};
 
@@ -99,6 +99,8 @@ pub struct Image {
     pub thread_locals: Vec<PlannedThreadLocal>,
     /// What their storage begins with.
     pub first_values: Vec<FirstValue>,
+    /// The reserve as it is once they have it.
+    pub thread_room: ThreadRoom,
 }
 
 /// What a block of new thread-locals begins with, in every thread.

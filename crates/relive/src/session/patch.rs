@@ -14,7 +14,7 @@ use crate::Error;
 use crate::binary::names;
 use crate::change::{self, Change};
 use crate::compile::{self, Baseline, Build, ObjectFile, Rebuilt};
-use crate::diff::{self, Delta, Live, NewObject, ObjectKey, Reach, Running, ThreadRoom};
+use crate::diff::{self, Delta, Live, NewObject, ObjectKey, Reach, Running};
 use crate::judge::{self, DeltaFacts, Facts, Liveness, TypeSet, Verdict};
 use crate::link::{self, Layout, Placement};
 use crate::load::{self, Entries, Loaded};
@@ -216,7 +216,7 @@ impl Patcher {
             self.await_quiet(proof, inbox, &mut later)?;
         }
         let loaded = self.link_and_load(&reach, &entries, report)?;
-        let committed = self.switch(&loaded, reach.threads.room, &moved, proof.as_ref(), inbox, &mut later, tell)?;
+        let committed = self.switch(&loaded, &moved, proof.as_ref(), inbox, &mut later, tell)?;
         report.timings.pause = ms(committed.pause);
         let agent = self.program.agent.hello().tid;
         let stacks = stacks(&mut self.unwinder, &committed.threads, agent);
@@ -386,7 +386,6 @@ impl Patcher {
     fn switch(
         &mut self,
         loaded: &Loaded,
-        thread_room: ThreadRoom,
         moved: &[Moved],
         proof: Option<&Liveness>,
         inbox: &mut Inbox,
@@ -396,6 +395,7 @@ impl Patcher {
         let began = Instant::now();
         let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
         self.unwinder.refresh(&map).map_err(Error::from)?;
+        let thread_room = loaded.image.thread_room;
         let first_values = FirstValues::new(&loaded.image, &self.program.threads);
         if !first_values.is_empty() {
             self.program.threads.writing(&thread_room);
