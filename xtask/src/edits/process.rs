@@ -25,7 +25,9 @@ impl Process {
         let (sender, answers) = mpsc::channel();
         let stdout = child.stdout.take();
         thread::spawn(move || {
-            let lines = stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines().map_while(Result::ok));
+            // Text that is no UTF-8 is an answer too, and a wrong one.
+            let lines = stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n').map_while(Result::ok));
+            let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
             lines.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
         });
         Ok(Process { stdin: child.stdin.take(), child, answers })

@@ -107,7 +107,7 @@ impl Subject {
         self.path("program/Cargo.toml")
     }
 
-    /// Saves the new texts of files, each in one rename; gives the path of the last one.
+    /// Saves the new texts of files, each in one rename.
     pub(crate) fn save(&self, files: &[(String, String)]) -> Result<(), String> {
         files.iter().try_for_each(|(path, text)| save(&self.path(path), text))
     }

@@ -1,6 +1,6 @@
 //! What one file has that can be mutated: byte ranges of its functions, statements, literals, types.
 //!
-//! Takes nothing and gives the words for it; `read` finds them.
+//! These are the words only; `read` finds what they stand for.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -18,12 +18,13 @@ pub(crate) struct Facts {
     pub(crate) types: Vec<Type>,
     pub(crate) aliases: Vec<Alias>,
     pub(crate) traits: Vec<Trait>,
-    /// Ends of the inherent impls' bodies, and of the names of the types that have `Drop`.
+    /// Ends of the bodies of inherent impls.
     pub(crate) inherent_impls: Vec<usize>,
+    /// Types that have `Drop`.
     pub(crate) dropped: BTreeSet<String>,
     /// Starts of items outside of functions.
     pub(crate) items: Vec<usize>,
-    /// Literals and patterns of structs: the name of the type, the place behind the brace, whether it is a pattern.
+    /// Literals and patterns of structs with named fields.
     pub(crate) braces: Vec<Brace>,
     pub(crate) matches: Vec<Match>,
     pub(crate) calls: Vec<Call>,
@@ -97,10 +98,13 @@ pub(crate) struct Trait {
     pub(crate) methods: Vec<Bytes>,
 }
 
+/// A literal or pattern of a struct.
 pub(crate) struct Brace {
     pub(crate) type_name: String,
+    /// The place behind the brace.
     pub(crate) inside: usize,
     pub(crate) is_pattern: bool,
+    /// It ends with `..`, and so names not all fields.
     pub(crate) has_rest: bool,
 }
 

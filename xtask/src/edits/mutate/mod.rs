@@ -167,6 +167,9 @@ fn edit_of(kind: &Kind, package: &[SourceFile], rng: &mut Rng, number: usize) ->
         (0..package.len()).filter(|at| package.get(*at).is_some_and(|file| file.editable)).collect();
     rng.shuffled(&files).into_iter().find_map(|file| {
         let (file, text) = (*file, &package.get(*file)?.text);
+        if kind.effect == New && text.contains("unsafe") {
+            return None; // another value can break what `unsafe` code relies on, in what the old code made
+        }
         let facts = read::facts(text)?;
         let candidates = (kind.find)(&Site { package, file, text, facts: &facts, number });
         let candidate = rng.pick(&candidates)?;
