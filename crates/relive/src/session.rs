@@ -9,11 +9,11 @@ mod inbox;
 mod known;
 mod lines;
 mod liveness;
+mod opaque;
 mod patch;
 mod pending;
 mod places;
 mod program;
-mod sources;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -6,5 +6,5 @@ pub mod executable;
 pub mod frames;
 pub mod names;
 pub mod object;
-pub mod source;
+pub mod opaque;
 pub mod types;

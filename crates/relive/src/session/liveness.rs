@@ -16,7 +16,7 @@ use crate::diff::users::Wanted;
 use crate::diff::{self, Delta, Fate, Live, NewObject, ObjectKey, Running};
 use crate::judge::{LayoutChanges, Liveness, QuietFunction};
 use crate::session::known::in_parallel;
-use crate::session::sources::Sources;
+use crate::session::opaque::OpaqueCode;
 
 /// Old code that the current build does not have any more.
 pub(super) struct Retired {
@@ -46,7 +46,7 @@ struct Part<'a> {
 }
 
 /// What is known about values of the types in `changes`.
-pub(super) fn gather(program: &Program<'_>, sources: &mut Sources, changes: &LayoutChanges) -> Liveness {
+pub(super) fn gather(program: &Program<'_>, opaque: &mut OpaqueCode, changes: &LayoutChanges) -> Liveness {
     let mut liveness = Liveness { types: changes.paths.clone(), ..Liveness::default() };
     liveness.unknown.extend(own_stacks(program));
     let parts = parts(program);
@@ -66,7 +66,7 @@ pub(super) fn gather(program: &Program<'_>, sources: &mut Sources, changes: &Lay
         involved.insert(names::readable(&handler.linkage_name), handler.file.clone());
     }
     Callers { program, wanted: &wanted, partners: partners(program.delta) }.look(&parts, &mut liveness, &mut involved);
-    see_through(sources, changes, &involved, &mut liveness);
+    see_through(opaque, changes, &involved, &mut liveness);
     liveness.holders.sort();
     for list in [&mut liveness.tabled, &mut liveness.kept, &mut liveness.unknown] {
         list.sort();
@@ -281,12 +281,12 @@ fn file_of(part: &Part<'_>, linkage_name: &str) -> Option<std::sync::Arc<str>> {
 
 /// Whether all code that handles a value can be seen through.
 fn see_through(
-    sources: &mut Sources,
+    opaque: &mut OpaqueCode,
     changes: &LayoutChanges,
     involved: &FxHashMap<String, Option<std::sync::Arc<str>>>,
     liveness: &mut Liveness,
 ) {
-    let known = sources.facts();
+    let known = opaque.facts();
     for (path, file) in involved {
         match file {
             Some(file) if is_of_std(file) => {}

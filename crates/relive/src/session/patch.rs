@@ -24,10 +24,10 @@ use crate::session::inbox::Inbox;
 use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
 use crate::session::lines;
 use crate::session::liveness::{self, Retired};
+use crate::session::opaque::OpaqueCode;
 use crate::session::pending::{may_be_on, pending, stacks};
 use crate::session::places;
 use crate::session::program::Program;
-use crate::session::sources::Sources;
 use crate::swap::{self, Attempt, Committed, FirstValues, Moved};
 use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
 
@@ -91,7 +91,7 @@ pub(super) struct Patcher {
     files: FxHashMap<(usize, String), ObjectFile>,
     /// Old code that may still run and is no part of the current build.
     retired: Vec<Retired>,
-    sources: Sources,
+    opaque: OpaqueCode,
 }
 
 /// An accepted change: what to tell about it, and the proof that it rests on, if there is one.
@@ -103,11 +103,11 @@ impl Patcher {
         for (unit, what) in baseline.units.iter().enumerate() {
             files.extend(what.objects.iter().map(|file| ((unit, file.cgu.clone()), file.clone())));
         }
-        let mut sources = Sources::default();
-        sources.note(source_files(baseline));
+        let mut opaque = OpaqueCode::default();
+        opaque.note_unknown(source_files(baseline));
         Patcher {
             retired: Vec::new(),
-            sources,
+            opaque,
             running: known::running(baseline, program.exe_start),
             libraries: KnownLibraries::start(baseline, program.memory.clone()),
             types: TypeCache::default(),
@@ -164,10 +164,13 @@ impl Patcher {
         let build = compile_change(change, baseline, &mut || saved_again(inbox, &before), tell, report)?;
         let inputs = baseline.inputs();
         // A later save is a change of its own: what was compiled is on disk until then.
-        self.sources.note(
-            if change.manifests.is_empty() { change.files.clone() } else { source_files(baseline).collect() }
-                .into_iter(),
-        );
+        self.opaque.note(change.files.iter().cloned());
+        if change.manifests.is_empty() {
+            self.opaque.note_unknown(source_files(baseline));
+        } else {
+            // A build script may have written its files anew.
+            self.opaque.note(source_files(baseline).cloned());
+        }
         let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
         let clock = Instant::now();
         let link_time_units = facts::link_time_units(baseline, &build);
@@ -295,7 +298,7 @@ impl Patcher {
         };
         if let Some(changes) = judge::layout_changes(&facts) {
             let program = liveness::Program { baseline, running, delta, retired: &self.retired };
-            facts.delta.liveness = Some(liveness::gather(&program, &mut self.sources, &changes));
+            facts.delta.liveness = Some(liveness::gather(&program, &mut self.opaque, &changes));
         }
         match judge::judge(&facts) {
             Verdict::Accepted(mut notes) => {
@@ -439,8 +442,8 @@ impl Patcher {
 }
 
 /// The sources of the units.
-fn source_files(baseline: &Baseline) -> impl Iterator<Item = std::path::PathBuf> {
-    baseline.inputs().units.into_iter().flatten()
+fn source_files(baseline: &Baseline) -> impl Iterator<Item = &std::path::PathBuf> {
+    baseline.units.iter().flat_map(|unit| &unit.inputs)
 }
 
 /// The old code of the functions that `delta` changes.

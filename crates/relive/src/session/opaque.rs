@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::binary::source::{self, Cause, MacroDefinition, Opaque, SourceFacts};
+use crate::binary::opaque::{self, Cause, MacroDefinition, Opaque, SourceFacts};
 
 /// Texts of one file that were not looked at yet are looked at when there are so many.
 const UNREAD: usize = 16;
 
 /// The sources.
 #[derive(Default)]
-pub(super) struct Sources {
+pub(super) struct OpaqueCode {
     files: FxHashMap<PathBuf, SourceFile>,
 }
 
@@ -25,7 +25,7 @@ struct SourceFile {
     facts: SourceFacts,
 }
 
-impl Sources {
+impl OpaqueCode {
     /// Takes what is in `files` now.
     pub(super) fn note(&mut self, files: impl Iterator<Item = PathBuf>) {
         for path in files.filter(|path| path.extension().is_some_and(|end| end == "rs")) {
@@ -39,6 +39,13 @@ impl Sources {
                 file.digest();
             }
         }
+    }
+
+    /// Takes what is in those of `files` of which nothing is known: they became sources without being saved since, or are
+    /// written by a build script.
+    pub(super) fn note_unknown<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf>) {
+        let unknown: Vec<PathBuf> = files.filter(|path| !self.files.contains_key(*path)).cloned().collect();
+        self.note(unknown.into_iter());
     }
 
     /// Everything known by now.
@@ -56,8 +63,8 @@ impl Sources {
 impl SourceFile {
     fn digest(&mut self) {
         for text in std::mem::take(&mut self.unread) {
-            let SourceFacts { opaque, macros, functions } = source::read(&text);
-            for new in opaque {
+            let SourceFacts { opaque: found, macros, functions } = opaque::read(&text);
+            for new in found {
                 if !self.facts.opaque.contains(&new) {
                     self.facts.opaque.push(new);
                 }
@@ -148,8 +155,8 @@ impl Known<'_> {
 mod tests {
     use super::*;
 
-    fn sources(text: &str) -> Sources {
-        let mut sources = Sources::default();
+    fn sources(text: &str) -> OpaqueCode {
+        let mut sources = OpaqueCode::default();
         let file = SourceFile { unread: vec![text.to_owned()], ..SourceFile::default() };
         sources.files.insert("/w/src/main.rs".into(), file);
         sources
