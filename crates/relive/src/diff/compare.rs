@@ -358,10 +358,11 @@ impl Sides {
     /// nobody else calls a default that is made for that type.
     fn overrides(&mut self) {
         let taken: FxHashSet<_> = self.partner.values().flatten().copied().collect();
-        let mut olds: FxHashMap<(u64, u64), Option<NameId>> = FxHashMap::default();
+        // What a new method is looked up by: a default by its own path, a method of an impl by the default's.
+        let mut olds: FxHashMap<MethodKey, Option<NameId>> = FxHashMap::default();
         for old in self.contested_old.iter().filter(|old| !taken.contains(old)) {
             for key in self.old.functions.get(old).into_iter().flat_map(method_keys) {
-                olds.entry(key).and_modify(|several| *several = None).or_insert(Some(*old));
+                olds.entry(key.other_side()).and_modify(|several| *several = None).or_insert(Some(*old));
             }
         }
         let alone = self.partner.iter().filter(|(_, old)| old.is_none()).map(|(name, _)| *name);
@@ -592,16 +593,33 @@ impl Sides {
     }
 }
 
-/// What a method is known by, with its ABI: its own path, and for one of an impl that of the trait's default for the type.
-fn method_keys(item: &Item) -> Vec<(u64, u64)> {
+/// What a method is known by beside one of the other kind: the path of the trait's default for the type, and the ABI.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct MethodKey {
+    /// It is such a default, and no method of an impl.
+    is_default: bool,
+    default_path: u64,
+    abi: u64,
+}
+
+impl MethodKey {
+    /// The key that a method of the other kind has. Two of one kind never take each other's place here: equal paths do not
+    /// make them the same, for what they are generic over may be a closure or an async state with other contents.
+    fn other_side(self) -> MethodKey {
+        MethodKey { is_default: !self.is_default, ..self }
+    }
+}
+
+fn method_keys(item: &Item) -> Vec<MethodKey> {
     let Some(facts) = item.facts else { return Vec::new() };
     let text = names::path_key(&item.text);
     let default = text.strip_prefix('<').and_then(|rest| rest.split_once(">::")).and_then(|(impl_of, method)| {
         let (of_type, of_trait) = impl_of.split_once(" as ")?;
-        let plain = !of_trait.contains('<') && !of_type.contains('<') && !method.contains("::");
+        let plain = !of_trait.contains('<') && !of_type.contains(['<', '{']) && !method.contains("::");
         plain.then(|| FunctionFacts::path(&format!("{of_trait}::{method}<{of_type}>")))
     });
-    [Some(facts.erased), default].into_iter().flatten().map(|path| (path, facts.method_abi)).collect()
+    let key = |is_default, default_path| MethodKey { is_default, default_path, abi: facts.method_abi };
+    [Some(key(true, facts.erased)), default.map(|path| key(false, path))].into_iter().flatten().collect()
 }
 
 fn change(old: &Variable, new: &Variable, value: bool, renewed: bool) -> StaticChange {
