@@ -108,16 +108,32 @@ fn a_value_behind_a_trait_object_is_found_by_its_table() {
 }
 
 #[test]
-fn methods_on_the_type_alone_are_told_from_those_that_take_another() {
+fn functions_that_are_generic_over_the_type_may_make_one_for_themselves() {
     let source = with_item(
-        "impl Item {
-             pub fn area(&self, n: u64) -> u64 { self.a * n }
-             pub fn with(&self, other: &Item) -> u64 { other.a }
-             pub fn copy(&self) -> Item { *self }
-         }",
+        "pub trait Make { fn make(n: u64) -> Self; fn count(&self) -> u64; }
+         impl Make for Item {
+             fn make(n: u64) -> Item { Item { a: n, b: 1 } }
+             fn count(&self) -> u64 { self.a }
+         }
+         pub fn run<T: Make>(n: u64) -> u64 { T::make(n).count() }
+         pub fn show<T: Make>(item: &T) -> u64 { item.count() }
+         pub fn f() -> u64 { run::<Item>(1) + show(&Item::make(2)) }",
     );
-    let found = occurrences("values-self", &source, &[]);
-    let only_self =
-        |name: &str| found.handlers.iter().find(|handler| handler.linkage_name.contains(name)).unwrap().only_self;
-    assert!(only_self("4area") && !only_self("4with") && !only_self("4copy"));
+    let found = occurrences("values-generic", &source, &[]);
+    let is_handed =
+        |name: &str| found.handlers.iter().find(|handler| handler.linkage_name.contains(name)).unwrap().is_handed;
+    assert!(is_handed("4make") && is_handed("5count") && is_handed("4show") && !is_handed("3run"));
+}
+
+#[test]
+fn objects_of_a_trait_are_found_whatever_their_associated_types_are_written_like() {
+    let source = with_item(
+        "pub trait Shape { type Out; fn area(&self) -> Self::Out; }
+         impl Shape for Item { type Out = u64; fn area(&self) -> u64 { self.a } }
+         pub fn add(all: &mut Vec<&'static dyn Shape<Out = u64>>, item: &'static Item) { all.push(item); }",
+    );
+    let first = occurrences("values-assoc", &source, &[]);
+    assert!(first.traits.contains("app::Shape"), "{:?}", first.traits);
+    let second = occurrences("values-assoc", &source, &["app::Shape"]);
+    assert!(second.holders.iter().any(|holder| holder.name.contains("dyn app::Shape")), "{:?}", second.holders);
 }

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::binary::object::{NameId, Object, Place, SectionId, SymbolId, SymbolKind};
 
-/// Functions whose users are looked for; for each whether only its first parameter matters.
+/// Functions whose users are looked for; for each whether one must have, or gets, a value to call it.
 pub type Wanted = FxHashMap<NameId, bool>;
 
 /// Who refers to them in one object.
@@ -15,7 +15,7 @@ pub type Wanted = FxHashMap<NameId, bool>;
 pub struct Users {
     /// Functions.
     pub functions: Vec<SymbolId>,
-    /// Functions that stand in a table or static, and are wanted for more than their first parameter.
+    /// Functions that stand in a table, a constant or a static: tables of trait objects need not be described anywhere.
     pub tabled: Vec<NameId>,
     /// Code that is not divided into functions and refers to one: a name in it.
     pub unsplit: Vec<String>,
@@ -42,7 +42,7 @@ pub fn users(object: &Object, wanted: &Wanted) -> Users {
             }
         } else if is_data(object, id) {
             let targets = section.relocs.iter().filter_map(|reloc| function_at(object, reloc.symbol));
-            users.tabled.extend(targets.filter(|name| wanted.get(name) == Some(&false)));
+            users.tabled.extend(targets.filter(|name| wanted.contains_key(name)));
         }
     }
     users

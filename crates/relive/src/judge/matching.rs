@@ -74,6 +74,18 @@ fn insert<'a>(list: &mut Vec<Located<'a>>, located: Located<'a>) {
 
 /// What is left of both sides when equal ones are taken away in pairs.
 fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
+    // A path with numbers that is the very same on both sides is the same type, whatever others of this path look like.
+    let other =
+        |old: &Located, new: &Located| old.def.exact_key == new.def.exact_key && old.def.layout != new.def.layout;
+    let stays = |side: &[Located<'a>], of: &Located| {
+        side.iter().any(|one| one.def.exact_key == of.def.exact_key && one.def.layout == of.def.layout)
+    };
+    for old in &sides.old {
+        let Some(new) = sides.new.iter().find(|new| other(old, new)) else { continue };
+        if !stays(&sides.new, old) || !stays(&sides.old, new) {
+            return Some(Change { old: *old, new: *new, path: new.object.path(new.def), is_cause: true });
+        }
+    }
     take_pairs(&mut sides, |old, new| old.layout == new.layout && old.exact_key == new.exact_key);
     take_pairs(&mut sides, |old, new| old.layout == new.layout);
     let old = *sides.old.first()?;

@@ -36,6 +36,37 @@ pub(super) struct Program<'a> {
     pub(super) running: &'a Running,
     pub(super) delta: &'a Delta,
     pub(super) retired: &'a [Retired],
+    /// Objects that earlier edits took away: what their code made may live on.
+    pub(super) gone: &'a Gone,
+}
+
+/// The objects that a session's edits took away, as far as they are kept.
+#[derive(Default)]
+pub(super) struct Gone {
+    objects: Vec<NewObject>,
+    /// There were more than are kept.
+    is_cut: bool,
+}
+
+/// How many objects are kept: each holds a file and a mapping.
+const GONE_MAX: usize = 512;
+
+impl Gone {
+    /// Keeps the objects that `delta` takes away.
+    pub(super) fn keep(&mut self, running: &Running, delta: &Delta) {
+        for key in &delta.removed {
+            if self.objects.len() >= GONE_MAX {
+                self.is_cut = true;
+                return;
+            }
+            self.objects.extend(running.object(*key).cloned());
+        }
+    }
+
+    /// The objects.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &NewObject> {
+        self.objects.iter()
+    }
 }
 
 /// One object of the program, and whether the edit takes it away.
@@ -49,6 +80,9 @@ struct Part<'a> {
 pub(super) fn gather(program: &Program<'_>, opaque: &mut OpaqueCode, changes: &LayoutChanges) -> Liveness {
     let mut liveness = Liveness { types: changes.paths.clone(), ..Liveness::default() };
     liveness.unknown.extend(own_stacks(program));
+    if program.gone.is_cut {
+        liveness.unknown.push("what all the edits of this session left behind".to_owned());
+    }
     let parts = parts(program);
     let found = occurrences(program, &parts, changes);
     let mut wanted = Wanted::default();
@@ -56,8 +90,8 @@ pub(super) fn gather(program: &Program<'_>, opaque: &mut OpaqueCode, changes: &L
         liveness.unknown.extend(unknown(program.baseline, part, found));
         liveness.holders.extend(found.holders.iter().cloned());
         for handler in &found.handlers {
-            let only_self = wanted.entry(NameId::of(&handler.linkage_name)).or_insert(true);
-            *only_self &= handler.only_self;
+            let is_handed = wanted.entry(NameId::of(&handler.linkage_name)).or_insert(true);
+            *is_handed &= handler.is_handed;
         }
     }
     liveness.handlers = wanted.len();
@@ -132,9 +166,10 @@ fn parts<'a>(program: &Program<'a>) -> Vec<Part<'a>> {
     let current = program.running.objects().map(|(key, object)| (Some(key), object));
     let mut all: Vec<(Option<ObjectKey>, &NewObject)> = current.collect();
     let mut seen: FxHashSet<*const crate::binary::object::Object> = FxHashSet::default();
-    for retired in program.retired {
-        if seen.insert(std::sync::Arc::as_ptr(&retired.object.object)) {
-            all.push((None, &retired.object));
+    let left = program.retired.iter().map(|retired| &retired.object);
+    for object in left.chain(program.gone.objects()) {
+        if seen.insert(std::sync::Arc::as_ptr(&object.object)) {
+            all.push((None, object));
         }
     }
     let read = |part: &[(Option<ObjectKey>, &'a NewObject)]| {
@@ -226,7 +261,8 @@ impl Callers<'_> {
     fn user(&self, part: &Part<'_>, function: SymbolId, readable: &str, liveness: &mut Liveness) {
         let object = &part.object.object;
         let symbol = object.symbol(function);
-        let is_handed = self.wanted.contains_key(&symbol.id);
+        // One that is handed a value is only entered by others that are looked at here.
+        let is_handed = self.wanted.get(&symbol.id) == Some(&true);
         let Some(key) = part.key else {
             let mut of_it = self.program.retired.iter().filter(|retired| {
                 std::sync::Arc::ptr_eq(&retired.object.object, object) && retired.function == function
@@ -241,7 +277,6 @@ impl Callers<'_> {
         };
         let running = self.program.running;
         let delta = self.program.delta;
-        // One that is handed a value is only entered by others that are looked at here.
         let goes = delta.removed.contains(&key) && !stays(running, delta, symbol.id, &self.partners);
         if goes && !is_handed {
             liveness.kept.push(readable.to_owned());

@@ -23,7 +23,7 @@ use crate::session::facts::{self, TypeCache};
 use crate::session::inbox::Inbox;
 use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
 use crate::session::lines;
-use crate::session::liveness::{self, Retired};
+use crate::session::liveness::{self, Gone, Retired};
 use crate::session::opaque::OpaqueCode;
 use crate::session::pending::{may_be_on, pending, stacks};
 use crate::session::places;
@@ -91,6 +91,7 @@ pub(super) struct Patcher {
     files: FxHashMap<(usize, String), ObjectFile>,
     /// Old code that may still run and is no part of the current build.
     retired: Vec<Retired>,
+    gone: Gone,
     opaque: OpaqueCode,
 }
 
@@ -107,6 +108,7 @@ impl Patcher {
         opaque.note_unknown(source_files(baseline));
         Patcher {
             retired: Vec::new(),
+            gone: Gone::default(),
             opaque,
             running: known::running(baseline, program.exe_start),
             libraries: KnownLibraries::start(baseline, program.memory.clone()),
@@ -191,16 +193,19 @@ impl Patcher {
             types.read_ahead(objects.iter().copied());
             objects.iter().map(|new| types.of(new).functions.clone()).collect()
         });
-        if delta.is_empty() {
+        // A type can look different while no code does: then nothing would be compared with the old values ever after.
+        let other_layout = self.other_layout(&delta)?;
+        if delta.is_empty() && !other_layout {
             self.commit_objects(delta, None)?;
             return Err(End::Unchanged);
         }
+        let running = self.running.get()?;
         let reach = diff::reach(running, &delta, self.program.threads.room(), &mut self.libraries);
         let entries = load::examine(running, &reach, &self.program.memory)?;
         let moved = lines::moved(running, &delta.moves, &self.program.memory)?;
         report.timings.diff = ms(clock.elapsed());
         let mut proof = None;
-        if brings_something(&delta, &reach) {
+        if brings_something(&delta, &reach) || other_layout {
             let judged = timed(&mut report.timings.judge, || self.judge(baseline, &delta, &reach, &entries));
             (report.reasons, proof) = judged?;
         }
@@ -208,15 +213,15 @@ impl Patcher {
             return Err(End::Superseded);
         }
         self.describe(&delta, &reach, report);
+        if let Some(proof) = proof.as_ref().filter(|proof| !proof.quiet.is_empty()) {
+            self.await_quiet(proof, inbox, &mut later)?;
+        }
         if reach.functions.is_empty() {
             for location in &moved {
                 self.program.memory.write(location.addr, &location.bytes()).map_err(Error::from)?;
             }
             self.commit_objects(delta, None)?;
             return Ok(());
-        }
-        if let Some(proof) = proof.as_ref().filter(|proof| !proof.quiet.is_empty()) {
-            self.await_quiet(proof, inbox, &mut later)?;
         }
         let loaded = self.link_and_load(&reach, &entries, report)?;
         let committed = self.switch(&loaded, &moved, proof.as_ref(), inbox, &mut later, tell)?;
@@ -266,6 +271,7 @@ impl Patcher {
     fn commit_objects(&mut self, delta: Delta, image: Option<&link::Image>) -> Result<(), Error> {
         let running = self.running.get()?;
         self.retired.extend(liveness::left_behind(running, &delta));
+        self.gone.keep(running, &delta);
         adopt(running, delta, image);
         for (unit, objects) in self.newest.drain() {
             self.files.retain(|(of, _), _| *of != unit);
@@ -283,6 +289,21 @@ impl Patcher {
         live.iter().try_for_each(|(unit, objects)| baseline.release_objects(*unit, objects))
     }
 
+    /// Whether a type looks different in the objects that `delta` exchanges.
+    fn other_layout(&mut self, delta: &Delta) -> Result<bool, Error> {
+        let running = self.running.get()?;
+        let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).collect();
+        self.types.read_ahead(old.iter().copied().chain(&delta.objects));
+        let old: Vec<_> = old.into_iter().map(|object| self.types.of(object)).collect();
+        let new: Vec<_> = delta.objects.iter().map(|object| self.types.of(object)).collect();
+        let facts = Facts {
+            old: TypeSet { objects: old.iter().filter_map(|known| known.types.as_ref()).collect() },
+            new: TypeSet { objects: new.iter().filter_map(|known| known.types.as_ref()).collect() },
+            ..Facts::default()
+        };
+        Ok(judge::layout_changes(&facts).is_some())
+    }
+
     fn judge(&mut self, baseline: &Baseline, delta: &Delta, reach: &Reach, entries: &Entries) -> Result<Accepted, End> {
         let running = self.running.get()?;
         let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).collect();
@@ -297,7 +318,7 @@ impl Patcher {
             delta: delta_facts,
         };
         if let Some(changes) = judge::layout_changes(&facts) {
-            let program = liveness::Program { baseline, running, delta, retired: &self.retired };
+            let program = liveness::Program { baseline, running, delta, retired: &self.retired, gone: &self.gone };
             facts.delta.liveness = Some(liveness::gather(&program, &mut self.opaque, &changes));
         }
         match judge::judge(&facts) {

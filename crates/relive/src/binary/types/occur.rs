@@ -66,8 +66,9 @@ pub enum HolderKind {
 pub struct Handler {
     /// The name of its symbol.
     pub linkage_name: String,
-    /// Only its first parameter speaks of the types: a method on one.
-    pub only_self: bool,
+    /// A parameter or its result speaks of the types: only who has one, or gets one, can call it. Otherwise it is generic over
+    /// one and may make it for itself.
+    pub is_handed: bool,
     /// Source file.
     pub file: Option<std::sync::Arc<str>>,
     /// Line in it, from 1.
@@ -235,14 +236,11 @@ impl<'a> Speaks<'a> {
         if !self.is_trusted(&name) && !only_reads(&name) {
             found.holders.push(Holder { kind: HolderKind::ForeignFunction, name });
         }
-        let first = parts.iter().find(|part| part.role == Role::Parameter).copied();
-        let is_self =
-            |part: &&&Part| part.role == Role::Template || first.is_some_and(|first| std::ptr::eq(first, **part));
         let node = function.described;
         let file = (node.file as usize).checked_sub(1).and_then(|index| self.tables.files.get(index)).cloned();
         found.handlers.push(Handler {
             linkage_name: self.tables.text(function.linkage),
-            only_self: !result && speaking.iter().all(is_self),
+            is_handed: result || speaking.iter().any(|part| part.role == Role::Parameter),
             file,
             line: Some(node.line).filter(|line| *line > 0),
         });
@@ -265,10 +263,12 @@ fn names_trait(name: &[u8], traits: &FxHashSet<String>) -> bool {
         return false;
     }
     let Ok(name) = std::str::from_utf8(name) else { return true };
-    let ends = |rest: &str| rest.is_empty() || rest.starts_with([' ', '>', ',', ')', '+', ']', ';']);
+    let ends = |rest: &str| rest.is_empty() || rest.starts_with([' ', '<', '>', ',', ')', '+', ']', ';']);
+    // Arguments and associated types are written in other ways in tables and in objects.
+    let path = |name: &'_ str| name.split('<').next().unwrap_or(name).to_owned();
     let mut rest = name;
     while let Some((_, object)) = rest.split_once("dyn ") {
-        if traits.iter().any(|name| object.strip_prefix(name.as_str()).is_some_and(ends)) {
+        if traits.iter().any(|name| object.strip_prefix(path(name).as_str()).is_some_and(ends)) {
             return true;
         }
         // A bound behind the first one: `dyn core::marker::Send + app::Shape` does not occur, but in doubt it is one.
