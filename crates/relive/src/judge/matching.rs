@@ -24,6 +24,8 @@ pub(super) struct Change<'a> {
     pub(super) path: String,
     /// Its own definition changed; otherwise it only holds another one by value.
     pub(super) is_cause: bool,
+    /// No other type has its path, as some do that stand in blocks or numbered impls.
+    pub(super) is_alone: bool,
 }
 
 #[derive(Default)]
@@ -77,13 +79,16 @@ fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
     // A path with numbers that is the very same on both sides is the same type, whatever others of this path look like.
     let other =
         |old: &Located, new: &Located| old.def.exact_key == new.def.exact_key && old.def.layout != new.def.layout;
+    let is_alone = sides.old.len() == 1 && sides.new.len() == 1;
     let stays = |side: &[Located<'a>], of: &Located| {
         side.iter().any(|one| one.def.exact_key == of.def.exact_key && one.def.layout == of.def.layout)
     };
     for old in &sides.old {
-        let Some(new) = sides.new.iter().find(|new| other(old, new)) else { continue };
+        let others = || sides.new.iter().filter(|new| other(old, new));
+        // One that was not there before is what it has become.
+        let Some(new) = others().find(|new| !stays(&sides.old, new)).or_else(|| others().next()) else { continue };
         if !stays(&sides.new, old) || !stays(&sides.old, new) {
-            return Some(Change { old: *old, new: *new, path: new.object.path(new.def), is_cause: true });
+            return Some(Change { old: *old, new: *new, path: new.object.path(new.def), is_cause: true, is_alone });
         }
     }
     take_pairs(&mut sides, |old, new| old.layout == new.layout && old.exact_key == new.exact_key);
@@ -91,7 +96,7 @@ fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
     let old = *sides.old.first()?;
     let same_path = sides.new.iter().find(|new| new.def.exact_key == old.def.exact_key);
     let new = *same_path.or(sides.new.first())?;
-    Some(Change { old, new, path: new.object.path(new.def), is_cause: true })
+    Some(Change { old, new, path: new.object.path(new.def), is_cause: true, is_alone })
 }
 
 fn take_pairs(sides: &mut Sides, equal: impl Fn(&TypeDef, &TypeDef) -> bool) {

@@ -103,6 +103,9 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
 
 /// The old and new names of its fields, if nothing else about the type is different.
 fn renames(change: &Change) -> Option<Vec<(String, String)>> {
+    if !change.is_alone {
+        return None;
+    }
     let old = change.old.object.describe(change.old.def)?;
     let new = change.new.object.describe(change.new.def)?;
     let renamed = wording::renamed(&old, &new)?;

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::binary::bytes::Bytes;
 use crate::binary::names;
-use crate::binary::object::{NameId, SymbolId};
+use crate::binary::object::{NameId, Object, SymbolId};
 use crate::binary::types::{self, Level, ObjectTypes, Occurrences, Sought};
 use crate::compile::Baseline;
 use crate::diff::running::Body;
@@ -40,10 +41,12 @@ pub(super) struct Program<'a> {
     pub(super) gone: &'a Gone,
 }
 
-/// The objects that a session's edits took away, as far as they are kept.
+/// The objects that a session's edits took away, as far as they are kept: their bytes, and what their types looked like.
 #[derive(Default)]
 pub(super) struct Gone {
-    objects: Vec<NewObject>,
+    objects: Vec<(usize, String, Bytes)>,
+    /// By [`types::TypeDef::key`]: exact key, layout, and the object.
+    layouts: FxHashMap<u64, Vec<(u64, u64, usize)>>,
     /// There were more than are kept.
     is_cut: bool,
 }
@@ -52,20 +55,55 @@ pub(super) struct Gone {
 const GONE_MAX: usize = 512;
 
 impl Gone {
-    /// Keeps the objects that `delta` takes away.
-    pub(super) fn keep(&mut self, running: &Running, delta: &Delta) {
+    /// Keeps the objects that `delta` takes away; `types_of` knows what they say.
+    pub(super) fn keep(
+        &mut self,
+        running: &Running,
+        delta: &Delta,
+        types_of: &mut dyn FnMut(&NewObject, &mut dyn FnMut(&ObjectTypes)),
+    ) {
         for key in &delta.removed {
+            let Some(object) = running.object(*key) else { continue };
             if self.objects.len() >= GONE_MAX {
                 self.is_cut = true;
                 return;
             }
-            self.objects.extend(running.object(*key).cloned());
+            let at = self.objects.len();
+            types_of(object, &mut |types| {
+                for def in &types.types {
+                    let known = self.layouts.entry(def.key).or_default();
+                    if !known.iter().any(|(exact, layout, _)| (*exact, *layout) == (def.exact_key, def.layout)) {
+                        known.push((def.exact_key, def.layout, at));
+                    }
+                }
+            });
+            self.objects.push((object.unit, object.cgu.clone(), object.object.data().clone()));
         }
     }
 
     /// The objects.
-    pub(super) fn objects(&self) -> impl Iterator<Item = &NewObject> {
-        self.objects.iter()
+    pub(super) fn objects(&self) -> Vec<NewObject> {
+        let parse = |(unit, cgu, data): &(usize, String, Bytes)| {
+            let object = Object::parse(data.clone()).ok()?;
+            Some(NewObject { unit: *unit, cgu: cgu.clone(), object: std::sync::Arc::new(object) })
+        };
+        self.objects.iter().filter_map(parse).collect()
+    }
+
+    /// What the objects say that had a type of `new` which is not in `old`, with another layout: a type that left the build
+    /// and comes back.
+    pub(super) fn come_back(&self, old: &[&ObjectTypes], new: &[&ObjectTypes]) -> Vec<ObjectTypes> {
+        let known: FxHashSet<u64> = old.iter().flat_map(|types| &types.types).map(|def| def.key).collect();
+        let fresh = new.iter().flat_map(|types| &types.types).filter(|def| !known.contains(&def.key));
+        let mut found: Vec<usize> = Vec::new();
+        for def in fresh {
+            let before = self.layouts.get(&def.key).into_iter().flatten();
+            found.extend(before.filter(|(_, layout, _)| *layout != def.layout).map(|(.., at)| *at));
+        }
+        found.sort_unstable();
+        found.dedup();
+        let read = |at: usize| types::read(&self.objects.get(at)?.2).ok();
+        found.into_iter().filter_map(read).collect()
     }
 }
 
@@ -83,7 +121,8 @@ pub(super) fn gather(program: &Program<'_>, opaque: &mut OpaqueCode, changes: &L
     if program.gone.is_cut {
         liveness.unknown.push("what all the edits of this session left behind".to_owned());
     }
-    let parts = parts(program);
+    let gone = program.gone.objects();
+    let parts = parts(program, &gone);
     let found = occurrences(program, &parts, changes);
     let mut wanted = Wanted::default();
     for (part, found) in parts.iter().zip(&found) {
@@ -162,12 +201,12 @@ fn stays(running: &Running, delta: &Delta, name: NameId, partners: &FxHashSet<Na
     partners.contains(&name) || elsewhere()
 }
 
-fn parts<'a>(program: &Program<'a>) -> Vec<Part<'a>> {
+fn parts<'a>(program: &Program<'a>, gone: &'a [NewObject]) -> Vec<Part<'a>> {
     let current = program.running.objects().map(|(key, object)| (Some(key), object));
     let mut all: Vec<(Option<ObjectKey>, &NewObject)> = current.collect();
-    let mut seen: FxHashSet<*const crate::binary::object::Object> = FxHashSet::default();
+    let mut seen: FxHashSet<*const Object> = FxHashSet::default();
     let left = program.retired.iter().map(|retired| &retired.object);
-    for object in left.chain(program.gone.objects()) {
+    for object in left.chain(gone) {
         if seen.insert(std::sync::Arc::as_ptr(&object.object)) {
             all.push((None, object));
         }

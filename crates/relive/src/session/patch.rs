@@ -271,7 +271,10 @@ impl Patcher {
     fn commit_objects(&mut self, delta: Delta, image: Option<&link::Image>) -> Result<(), Error> {
         let running = self.running.get()?;
         self.retired.extend(liveness::left_behind(running, &delta));
-        self.gone.keep(running, &delta);
+        let types = &mut self.types;
+        self.gone.keep(running, &delta, &mut |object, take| {
+            types.of(object).types.iter().for_each(take);
+        });
         adopt(running, delta, image);
         for (unit, objects) in self.newest.drain() {
             self.files.retain(|(of, _), _| *of != unit);
@@ -312,11 +315,11 @@ impl Patcher {
         let new: Vec<_> = delta.objects.iter().map(|object| self.types.of(object)).collect();
         let mut delta_facts = facts::delta_facts(baseline, running, delta, reach, entries, &mut self.types);
         delta_facts.wrong_binary = self.program.mismatch()?;
-        let mut facts = Facts {
-            old: TypeSet { objects: old.iter().filter_map(|known| known.types.as_ref()).collect() },
-            new: TypeSet { objects: new.iter().filter_map(|known| known.types.as_ref()).collect() },
-            delta: delta_facts,
-        };
+        let mut before: Vec<_> = old.iter().filter_map(|known| known.types.as_ref()).collect();
+        let after: Vec<_> = new.iter().filter_map(|known| known.types.as_ref()).collect();
+        let come_back = self.gone.come_back(&before, &after);
+        before.extend(&come_back);
+        let mut facts = Facts { old: TypeSet { objects: before }, new: TypeSet { objects: after }, delta: delta_facts };
         if let Some(changes) = judge::layout_changes(&facts) {
             let program = liveness::Program { baseline, running, delta, retired: &self.retired, gone: &self.gone };
             facts.delta.liveness = Some(liveness::gather(&program, &mut self.opaque, &changes));
