@@ -83,7 +83,10 @@ fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
     let stays = |side: &[Located<'a>], of: &Located| {
         side.iter().any(|one| one.def.exact_key == of.def.exact_key && one.def.layout == of.def.layout)
     };
-    for old in &sides.old {
+    // Unless only the numbers moved: as many of each layout as before, under other numbers.
+    let only_moved = sorted(&sides.old, |def| def.layout) == sorted(&sides.new, |def| def.layout)
+        && sorted(&sides.old, |def| def.exact_key) != sorted(&sides.new, |def| def.exact_key);
+    for old in sides.old.iter().filter(|_| !only_moved) {
         let others = || sides.new.iter().filter(|new| other(old, new));
         // One that was not there before is what it has become.
         let Some(new) = others().find(|new| !stays(&sides.old, new)).or_else(|| others().next()) else { continue };
@@ -97,6 +100,12 @@ fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
     let same_path = sides.new.iter().find(|new| new.def.exact_key == old.def.exact_key);
     let new = *same_path.or(sides.new.first())?;
     Some(Change { old, new, path: new.object.path(new.def), is_cause: true, is_alone })
+}
+
+fn sorted(side: &[Located], by: impl Fn(&TypeDef) -> u64) -> Vec<u64> {
+    let mut all: Vec<u64> = side.iter().map(|one| by(one.def)).collect();
+    all.sort_unstable();
+    all
 }
 
 fn take_pairs(sides: &mut Sides, equal: impl Fn(&TypeDef, &TypeDef) -> bool) {
