@@ -40,7 +40,7 @@ pub(crate) const CI: &[Step] = &[
     step("tests", 13, Run("cargo test --locked --workspace")),
     step(
         "hostile types",
-        1,
+        2,
         Run("env RELIVE_FUZZ_SECONDS=30 cargo test --locked --package relive --test hostile debug_information"),
     ),
     step("release build", 5, Run("cargo build --locked --release")),
@@ -49,7 +49,7 @@ pub(crate) const CI: &[Step] = &[
     step("edits, a part", 5, Run("cargo xtask edits --count 100")),
     step(
         "corpus, a part",
-        4,
+        3,
         Corpus(concat!(
             "--jobs 2 --exact body-string-literal fn-added closure-body-edited struct-field-added panic-location ",
             "generic-std-new-method static-mutex-vec threads-worker-calls compile-error-then-fix dyn-method-edited",
