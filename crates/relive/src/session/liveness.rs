@@ -55,30 +55,20 @@ pub(super) struct Gone {
 const GONE_MAX: usize = 512;
 
 impl Gone {
-    /// Keeps the objects that `delta` takes away; `types_of` knows what they say.
-    pub(super) fn keep(
-        &mut self,
-        running: &Running,
-        delta: &Delta,
-        types_of: &mut dyn FnMut(&NewObject, &mut dyn FnMut(&ObjectTypes)),
-    ) {
-        for key in &delta.removed {
-            let Some(object) = running.object(*key) else { continue };
-            if self.objects.len() >= GONE_MAX {
-                self.is_cut = true;
-                return;
-            }
-            let at = self.objects.len();
-            types_of(object, &mut |types| {
-                for def in &types.types {
-                    let known = self.layouts.entry(def.key).or_default();
-                    if !known.iter().any(|(exact, layout, _)| (*exact, *layout) == (def.exact_key, def.layout)) {
-                        known.push((def.exact_key, def.layout, at));
-                    }
-                }
-            });
-            self.objects.push((object.unit, object.cgu.clone(), object.object.data().clone()));
+    /// Keeps an object that an edit takes away, and what it says.
+    pub(super) fn keep(&mut self, object: &NewObject, types: Option<&ObjectTypes>) {
+        if self.objects.len() >= GONE_MAX {
+            self.is_cut = true;
+            return;
         }
+        let at = self.objects.len();
+        for def in types.into_iter().flat_map(|types| &types.types) {
+            let known = self.layouts.entry(def.key).or_default();
+            if !known.iter().any(|(exact, layout, _)| (*exact, *layout) == (def.exact_key, def.layout)) {
+                known.push((def.exact_key, def.layout, at));
+            }
+        }
+        self.objects.push((object.unit, object.cgu.clone(), object.object.data().clone()));
     }
 
     /// The objects.

@@ -271,10 +271,9 @@ impl Patcher {
     fn commit_objects(&mut self, delta: Delta, image: Option<&link::Image>) -> Result<(), Error> {
         let running = self.running.get()?;
         self.retired.extend(liveness::left_behind(running, &delta));
-        let types = &mut self.types;
-        self.gone.keep(running, &delta, &mut |object, take| {
-            types.of(object).types.iter().for_each(take);
-        });
+        for object in delta.removed.iter().filter_map(|key| running.object(*key)) {
+            self.gone.keep(object, self.types.of(object).types.as_ref());
+        }
         adopt(running, delta, image);
         for (unit, objects) in self.newest.drain() {
             self.files.retain(|(of, _), _| *of != unit);
