@@ -5,7 +5,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::binary::object::{NameId, Object, Place, SectionId, SymbolId, SymbolKind};
+use crate::binary::object::{NameId, Object, Place, Role, SectionId, SymbolId, SymbolKind};
 
 /// Functions whose users are looked for; for each whether one must have, or gets, a value to call it.
 pub type Wanted = FxHashMap<NameId, bool>;
@@ -33,7 +33,7 @@ pub fn users(object: &Object, wanted: &Wanted) -> Users {
         if !section.role.is_loaded() || section.relocs.is_empty() {
             continue;
         }
-        if section.role == crate::binary::object::Role::Text {
+        if section.role == Role::Text {
             if refers(object, id, wanted) {
                 match object.function_of(id) {
                     Some(function) => users.functions.push(function),
@@ -69,7 +69,6 @@ fn refers(object: &Object, section: SectionId, wanted: &Wanted) -> bool {
 }
 
 fn is_data(object: &Object, section: SectionId) -> bool {
-    use crate::binary::object::Role;
     match object.section(section).role {
         Role::ReadOnly | Role::RelRo | Role::Data | Role::Bss | Role::TlsData | Role::TlsBss => true,
         Role::Text | Role::EhFrame | Role::Lsda | Role::Debug | Role::Ignored => false,

@@ -3,7 +3,8 @@
 //! Looks at every object of the running program, which takes a moment on a large one: it is asked only when a type looks
 //! different. Old code that is no longer part of the current build but may still run counts as well.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -75,7 +76,7 @@ impl Gone {
     pub(super) fn objects(&self) -> Vec<NewObject> {
         let parse = |(unit, cgu, data): &(usize, String, Bytes)| {
             let object = Object::parse(data.clone()).ok()?;
-            Some(NewObject { unit: *unit, cgu: cgu.clone(), object: std::sync::Arc::new(object) })
+            Some(NewObject { unit: *unit, cgu: cgu.clone(), object: Arc::new(object) })
         };
         self.objects.iter().filter_map(parse).collect()
     }
@@ -96,6 +97,9 @@ impl Gone {
         found.into_iter().filter_map(read).collect()
     }
 }
+
+/// Functions that handle a value, by readable path, and where each is written.
+type Involved = FxHashMap<String, Option<Arc<str>>>;
 
 /// One object of the program, and whether the edit takes it away.
 struct Part<'a> {
@@ -124,7 +128,7 @@ pub(super) fn gather(program: &Program<'_>, opaque: &mut OpaqueCode, changes: &L
         }
     }
     liveness.handlers = wanted.len();
-    let mut involved: FxHashMap<String, Option<std::sync::Arc<str>>> = FxHashMap::default();
+    let mut involved = Involved::default();
     for handler in found.iter().flat_map(|found| &found.handlers) {
         involved.insert(names::readable(&handler.linkage_name), handler.file.clone());
     }
@@ -146,7 +150,7 @@ fn own_stacks(program: &Program<'_>) -> Option<String> {
     const CALLS: [&str; 3] = ["makecontext", "setcontext", "swapcontext"];
     const CRATES: [&str; 6] = ["context", "corosensei", "generator", "may", "psm", "switcheroo"];
     let call = CALLS.iter().find(|name| program.running.exe.imports(name)).map(|name| (*name).to_owned());
-    let crate_of = |path: &std::path::PathBuf| {
+    let crate_of = |path: &PathBuf| {
         let stem = path.file_stem()?.to_str()?.strip_prefix("lib")?.split('-').next()?.to_owned();
         CRATES.contains(&stem.as_str()).then_some(stem)
     };
@@ -197,7 +201,7 @@ fn parts<'a>(program: &Program<'a>, gone: &'a [NewObject]) -> Vec<Part<'a>> {
     let mut seen: FxHashSet<*const Object> = FxHashSet::default();
     let left = program.retired.iter().map(|retired| &retired.object);
     for object in left.chain(gone) {
-        if seen.insert(std::sync::Arc::as_ptr(&object.object)) {
+        if seen.insert(Arc::as_ptr(&object.object)) {
             all.push((None, object));
         }
     }
@@ -265,12 +269,7 @@ struct Callers<'a> {
 }
 
 impl Callers<'_> {
-    fn look(
-        &self,
-        parts: &[Part<'_>],
-        liveness: &mut Liveness,
-        involved: &mut FxHashMap<String, Option<std::sync::Arc<str>>>,
-    ) {
+    fn look(&self, parts: &[Part<'_>], liveness: &mut Liveness, involved: &mut Involved) {
         for part in parts {
             let object = &part.object.object;
             let users = diff::users(object, self.wanted);
@@ -293,9 +292,11 @@ impl Callers<'_> {
         // One that is handed a value is only entered by others that are looked at here.
         let is_handed = self.wanted.get(&symbol.id) == Some(&true);
         let Some(key) = part.key else {
-            let mut of_it = self.program.retired.iter().filter(|retired| {
-                std::sync::Arc::ptr_eq(&retired.object.object, object) && retired.function == function
-            });
+            let mut of_it = self
+                .program
+                .retired
+                .iter()
+                .filter(|retired| Arc::ptr_eq(&retired.object.object, object) && retired.function == function);
             if let Some(retired) = of_it.next() {
                 if retired.can_be_entered && !is_handed {
                     liveness.kept.push(readable.to_owned());
@@ -338,18 +339,13 @@ fn quiet(name: &str, bodies: &[Body]) -> QuietFunction {
 }
 
 /// The file that a function of a part is written in.
-fn file_of(part: &Part<'_>, linkage_name: &str) -> Option<std::sync::Arc<str>> {
+fn file_of(part: &Part<'_>, linkage_name: &str) -> Option<Arc<str>> {
     let types = part.types.as_ref().ok()?;
     types.functions.iter().find(|function| function.linkage_name == linkage_name)?.file.clone()
 }
 
 /// Whether all code that handles a value can be seen through.
-fn see_through(
-    opaque: &mut OpaqueCode,
-    changes: &LayoutChanges,
-    involved: &FxHashMap<String, Option<std::sync::Arc<str>>>,
-    liveness: &mut Liveness,
-) {
+fn see_through(opaque: &mut OpaqueCode, changes: &LayoutChanges, involved: &Involved, liveness: &mut Liveness) {
     let known = opaque.facts();
     for (path, file) in involved {
         match file {

@@ -3,6 +3,7 @@
 //! Each step takes what the one before gave. Whatever ends the way early (a compile error, a refusal, a later save, a
 //! failure) leaves the program as it was, and is an answer like any other.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relive_process::launch::Child;
@@ -12,6 +13,7 @@ use rustc_hash::FxHashMap;
 
 use crate::Error;
 use crate::binary::names;
+use crate::binary::types::ObjectTypes;
 use crate::change::{self, Change};
 use crate::compile::{self, Baseline, Build, ObjectFile, Rebuilt};
 use crate::diff::{self, Delta, Live, NewObject, ObjectKey, Reach, Running};
@@ -19,7 +21,7 @@ use crate::judge::{self, DeltaFacts, Facts, Liveness, TypeSet, Verdict};
 use crate::link::{self, Layout, Placement};
 use crate::load::{self, Entries, Loaded};
 use crate::session::adopt::adopt;
-use crate::session::facts::{self, TypeCache};
+use crate::session::facts::{self, Known, TypeCache};
 use crate::session::inbox::Inbox;
 use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
 use crate::session::lines;
@@ -193,9 +195,7 @@ impl Patcher {
             types.read_ahead(objects.iter().copied());
             objects.iter().map(|new| types.of(new).functions.clone()).collect()
         });
-        // A type can look different while no code does: then nothing would be compared with the old values ever after.
-        let other_layout = self.other_layout(&delta)?;
-        if delta.is_empty() && !other_layout {
+        if delta.is_empty() && !self.other_layout(&delta)? {
             self.commit_objects(delta, None)?;
             return Err(End::Unchanged);
         }
@@ -205,7 +205,7 @@ impl Patcher {
         let moved = lines::moved(running, &delta.moves, &self.program.memory)?;
         report.timings.diff = ms(clock.elapsed());
         let mut proof = None;
-        if brings_something(&delta, &reach) || other_layout {
+        if brings_something(&delta, &reach) || self.other_layout(&delta)? {
             let judged = timed(&mut report.timings.judge, || self.judge(baseline, &delta, &reach, &entries));
             (report.reasons, proof) = judged?;
         }
@@ -291,31 +291,33 @@ impl Patcher {
         live.iter().try_for_each(|(unit, objects)| baseline.release_objects(*unit, objects))
     }
 
-    /// Whether a type looks different in the objects that `delta` exchanges.
-    fn other_layout(&mut self, delta: &Delta) -> Result<bool, Error> {
+    /// What debug information says about the objects that `delta` takes away, and about those that it brings.
+    fn exchanged_types(&mut self, delta: &Delta) -> Result<[Vec<Arc<Known>>; 2], Error> {
         let running = self.running.get()?;
         let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).collect();
         self.types.read_ahead(old.iter().copied().chain(&delta.objects));
-        let old: Vec<_> = old.into_iter().map(|object| self.types.of(object)).collect();
-        let new: Vec<_> = delta.objects.iter().map(|object| self.types.of(object)).collect();
+        let old = old.into_iter().map(|object| self.types.of(object)).collect();
+        Ok([old, delta.objects.iter().map(|object| self.types.of(object)).collect()])
+    }
+
+    /// Whether a type looks different in the objects that `delta` exchanges. It can while no code does; unless that is judged,
+    /// nothing is compared with the old values ever after.
+    fn other_layout(&mut self, delta: &Delta) -> Result<bool, Error> {
+        let [old, new] = self.exchanged_types(delta)?;
         let facts = Facts {
-            old: TypeSet { objects: old.iter().filter_map(|known| known.types.as_ref()).collect() },
-            new: TypeSet { objects: new.iter().filter_map(|known| known.types.as_ref()).collect() },
+            old: TypeSet { objects: types_of(&old) },
+            new: TypeSet { objects: types_of(&new) },
             ..Facts::default()
         };
         Ok(judge::layout_changes(&facts).is_some())
     }
 
     fn judge(&mut self, baseline: &Baseline, delta: &Delta, reach: &Reach, entries: &Entries) -> Result<Accepted, End> {
+        let [old, new] = self.exchanged_types(delta)?;
         let running = self.running.get()?;
-        let old: Vec<_> = delta.removed.iter().filter_map(|key| running.object(*key)).collect();
-        self.types.read_ahead(old.iter().copied().chain(&delta.objects));
-        let old: Vec<_> = old.into_iter().map(|object| self.types.of(object)).collect();
-        let new: Vec<_> = delta.objects.iter().map(|object| self.types.of(object)).collect();
         let mut delta_facts = facts::delta_facts(baseline, running, delta, reach, entries, &mut self.types);
         delta_facts.wrong_binary = self.program.mismatch()?;
-        let mut before: Vec<_> = old.iter().filter_map(|known| known.types.as_ref()).collect();
-        let after: Vec<_> = new.iter().filter_map(|known| known.types.as_ref()).collect();
+        let (mut before, after) = (types_of(&old), types_of(&new));
         let come_back = self.gone.come_back(&before, &after);
         before.extend(&come_back);
         let mut facts = Facts { old: TypeSet { objects: before }, new: TypeSet { objects: after }, delta: delta_facts };
@@ -462,6 +464,11 @@ impl Patcher {
             pause = (pause * 2).min(TRY_AGAIN_MOST);
         }
     }
+}
+
+/// The types of the objects that have any.
+fn types_of(objects: &[Arc<Known>]) -> Vec<&ObjectTypes> {
+    objects.iter().filter_map(|known| known.types.as_ref()).collect()
 }
 
 /// The sources of the units.

@@ -7,6 +7,8 @@
 //!
 //! Gives facts only. Whether they amount to a proof is the judge's question.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashSet;
 
 use super::identity::Identity;
@@ -18,7 +20,7 @@ use super::{ObjectTypes, describe, walk_chain};
 pub struct Sought {
     /// Paths of types, as [`super::TypeDef::key`] has them.
     pub keys: FxHashSet<u64>,
-    /// Traits whose objects may hold one, such as `app::Shape`.
+    /// Traits whose objects may hold one, such as `app::Shape`, without arguments.
     pub traits: FxHashSet<String>,
     /// Names of the crates whose own types and functions are looked into rather than distrusted.
     pub own_crates: FxHashSet<String>,
@@ -70,9 +72,7 @@ pub struct Handler {
     /// one and may make it for itself.
     pub is_handed: bool,
     /// Source file.
-    pub file: Option<std::sync::Arc<str>>,
-    /// Line in it, from 1.
-    pub line: Option<u32>,
+    pub file: Option<Arc<str>>,
 }
 
 impl ObjectTypes {
@@ -221,7 +221,9 @@ impl<'a> Speaks<'a> {
                 && describe::path(self.tables, id as Id) == of
         };
         let speaks = self.tables.nodes.iter().enumerate().any(named);
-        (speaks && of_trait != "_").then(|| of_trait.to_owned())
+        // Arguments and associated types are written in other ways in tables and in objects.
+        let path = of_trait.split('<').next().unwrap_or(of_trait);
+        (speaks && of_trait != "_").then(|| path.to_owned())
     }
 
     fn function(&self, id: Id, node: &Node, found: &mut Occurrences) {
@@ -242,7 +244,6 @@ impl<'a> Speaks<'a> {
             linkage_name: self.tables.text(function.linkage),
             is_handed: result || speaking.iter().any(|part| part.role == Role::Parameter),
             file,
-            line: Some(node.line).filter(|line| *line > 0),
         });
     }
 
@@ -264,11 +265,9 @@ fn names_trait(name: &[u8], traits: &FxHashSet<String>) -> bool {
     }
     let Ok(name) = std::str::from_utf8(name) else { return true };
     let ends = |rest: &str| rest.is_empty() || rest.starts_with([' ', '<', '>', ',', ')', '+', ']', ';']);
-    // Arguments and associated types are written in other ways in tables and in objects.
-    let path = |name: &'_ str| name.split('<').next().unwrap_or(name).to_owned();
     let mut rest = name;
     while let Some((_, object)) = rest.split_once("dyn ") {
-        if traits.iter().any(|name| object.strip_prefix(path(name).as_str()).is_some_and(ends)) {
+        if traits.iter().any(|name| object.strip_prefix(name.as_str()).is_some_and(ends)) {
             return true;
         }
         // A bound behind the first one: `dyn core::marker::Send + app::Shape` does not occur, but in doubt it is one.
