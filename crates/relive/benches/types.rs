@@ -3,12 +3,10 @@
 
 mod common;
 
-use std::num::NonZero;
-use std::thread;
-
 use criterion::Criterion;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use relive::binary::types::{self, ObjectTypes};
-use relive::judge::{self, DeltaFacts, Facts, TypeSet, Verdict};
+use relive::judge::{self, DeltaFacts, Facts, Verdict};
 
 use common::{Named, Subject};
 
@@ -19,12 +17,8 @@ fn read(objects: &[&Named]) -> Vec<ObjectTypes> {
     objects.iter().map(|object| types::read(&object.1).unwrap()).collect()
 }
 
-fn in_parallel(objects: &[&Named], threads: usize) -> Vec<ObjectTypes> {
-    thread::scope(|scope| {
-        let parts: Vec<_> =
-            objects.chunks(objects.len().div_ceil(threads)).map(|part| scope.spawn(|| read(part))).collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
-    })
+fn in_parallel(objects: &[&Named]) -> Vec<ObjectTypes> {
+    objects.par_iter().map(|object| types::read(&object.1).unwrap()).collect()
 }
 
 fn read_types(criterion: &mut Criterion) {
@@ -32,7 +26,6 @@ fn read_types(criterion: &mut Criterion) {
     let one: Vec<&Named> = subject.one.iter().take(1).collect();
     let step = (subject.objects.len() / SEVERAL).max(1);
     let several: Vec<&Named> = subject.objects.iter().step_by(step).take(SEVERAL).collect();
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
 
     let mut group = criterion.benchmark_group("types");
     group.sample_size(20);
@@ -40,19 +33,29 @@ fn read_types(criterion: &mut Criterion) {
     group.sample_size(10);
     group.bench_function("36 objects", |bencher| bencher.iter_with_large_drop(|| read(&several)));
     group.bench_function("36 objects, in parallel", |bencher| {
-        bencher.iter_with_large_drop(|| in_parallel(&several, threads));
+        bencher.iter_with_large_drop(|| in_parallel(&several));
     });
     let (old, new) = both_sides(&subject, &several);
+    // As a session does it: both sides at once.
+    let all: Vec<&Named> = old.iter().chain(&new).copied().collect();
     group.bench_function("36 units, old and new read", |bencher| {
-        bencher.iter_with_large_drop(|| (in_parallel(&old, threads), in_parallel(&new, threads)));
+        bencher.iter_with_large_drop(|| in_parallel(&all));
     });
-    let (old_types, new_types) = (in_parallel(&old, threads), in_parallel(&new, threads));
+    let (old_types, new_types) = (in_parallel(&old), in_parallel(&new));
     group.bench_function("36 units, judged", |bencher| bencher.iter(|| verdict(&old_types, &new_types)));
+    // In another order nothing is known to be the same, so that every type is looked at.
+    let mut moved: Vec<&ObjectTypes> = old_types.iter().collect();
+    moved.rotate_left(1);
+    group.bench_function("36 units, judged type by type", |bencher| {
+        let facts = || Facts::new(moved.clone(), old_types.iter().collect(), DeltaFacts::default());
+        bencher.iter(|| judge::judge(&facts()));
+    });
     group.bench_function("36 units, old and new read and judged", |bencher| {
         bencher.iter_with_large_drop(|| {
-            let (old, new) = (in_parallel(&old, threads), in_parallel(&new, threads));
-            assert!(matches!(verdict(&old, &new), Verdict::Accepted(_)), "the edit changes no type");
-            (old, new)
+            let all = in_parallel(&all);
+            let (old, new) = all.split_at(old.len());
+            assert!(matches!(verdict(old, new), Verdict::Accepted(_)), "the edit changes no type");
+            all
         });
     });
     group.finish();
@@ -68,8 +71,7 @@ fn both_sides<'a>(subject: &'a Subject, several: &[&'a Named]) -> (Vec<&'a Named
 }
 
 fn verdict(old: &[ObjectTypes], new: &[ObjectTypes]) -> Verdict {
-    let (old, new) = (TypeSet { objects: old.iter().collect() }, TypeSet { objects: new.iter().collect() });
-    judge::judge(&Facts { old, new, delta: DeltaFacts::default() })
+    judge::judge(&Facts::new(old.iter().collect(), new.iter().collect(), DeltaFacts::default()))
 }
 
 fn main() {

@@ -26,7 +26,7 @@ use relive::diff::compare::ObjectFacts;
 use relive::diff::pair::FunctionFacts;
 use relive::diff::print::Printer;
 use relive::diff::{self, Libraries, NewObject, Reach, Running, ThreadRoom};
-use relive::judge::{self, DeltaFacts, Facts, TypeSet, Verdict};
+use relive::judge::{self, DeltaFacts, Facts, Verdict};
 use relive::link::{self, Image, Layout, LinkError, Placement};
 use relive_wire::{LiveAddr, NearLayout};
 
@@ -262,8 +262,7 @@ fn debug_information_is_read_and_judged() {
 }
 
 fn verdict(old: &ObjectTypes, new: &ObjectTypes) {
-    let set = |types| TypeSet { objects: vec![types] };
-    match judge::judge(&Facts { old: set(old), new: set(new), delta: DeltaFacts::default() }) {
+    match judge::judge(&Facts::new(vec![old], vec![new], DeltaFacts::default())) {
         Verdict::Accepted(reasons) | Verdict::Refused(reasons) => {
             assert!(reasons.iter().all(|reason| !reason.rule.is_empty() && !reason.message.is_empty()));
         }

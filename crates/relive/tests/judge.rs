@@ -5,14 +5,15 @@
 mod build;
 
 use build::object;
-use relive::binary::types::ObjectTypes;
+use relive::binary::object::NameId;
+use relive::binary::types::{ObjectTypes, Static};
 use relive::judge::{
     ChangedStatic, DeltaFacts, Facts, FullThreadReserve, Item, NoThreadStorage, SourceCrate, Sources, TypeSet, Verdict,
     judge, place,
 };
 
 fn judged(old: &[&ObjectTypes], new: &[&ObjectTypes], delta: DeltaFacts) -> Vec<String> {
-    let facts = Facts { old: TypeSet { objects: old.to_vec() }, new: TypeSet { objects: new.to_vec() }, delta };
+    let facts = Facts::new(old.to_vec(), new.to_vec(), delta);
     match judge(&facts) {
         Verdict::Accepted(notes) => {
             assert!(notes.is_empty());
@@ -187,6 +188,74 @@ fn of_statics_of_one_path_one_has_to_go_and_another_to_come() {
 const NUMBERED: &str = "`app::{impl#0}::go::S`";
 
 #[test]
+fn types_of_two_blocks_that_change_places_are_told() {
+    let text = |first: &str, second: &str| {
+        format!("pub fn go() -> u64 {{ let a = {{ {first} }}; let b = {{ {second} }}; a + b }}")
+    };
+    let (small, large) = (local("u8"), local("u16"));
+    let told = "type-layout: `app::go::Local` grew from 1 to 2 bytes: field `a` was `u8` and is `u16`, \
+                its alignment is 2 and was 1";
+    check("blocks-exchanged", &text(&small, &large), &text(&large, &small), &[told]);
+    check("blocks-as-they-were", &text(&small, &large), &text(&small, &large), &[]);
+}
+
+#[test]
+fn a_static_keeps_its_storage_only_for_its_own_type() {
+    let text = |first: &str, second: &str| {
+        let method = |of: &str, width: &str| {
+            format!(
+                "impl {of} {{ pub fn go(&self) -> u64 {{
+                     struct Local {{ a: {width}, b: u64 }}
+                     static S: std::sync::Mutex<Local> = std::sync::Mutex::new(Local {{ a: 1, b: 2 }});
+                     let local = S.lock().unwrap(); local.a as u64 + local.b
+                 }} }}"
+            )
+        };
+        format!("pub struct A; pub struct B; {} {}", method("A", first), method("B", second))
+    };
+    let (old, new) = (object("own-type", "old", &text("u8", "u64")), object("own-type", "new", &text("u8", "u64")));
+    let [one, two] = old.statics.as_slice() else { panic!("{:?}", old.statics) };
+    let named = |of: &Static| NameId::of(&of.linkage_name);
+    let renamed = |pairs: &[(&Static, Option<&Static>)]| {
+        let renamed = pairs.iter().map(|(new, old)| (named(new), old.map(named))).collect();
+        judged(&[&old], &[&new], DeltaFacts { renamed_statics: renamed, ..DeltaFacts::default() })
+    };
+    assert!(renamed(&[]).is_empty());
+    assert!(renamed(&[(one, None), (two, None)]).is_empty());
+    let crossed = renamed(&[(one, Some(two)), (two, Some(one))]);
+    let [first, second] = crossed.as_slice() else { panic!("{crossed:?}") };
+    assert!(first.starts_with("static-type: ") && second.starts_with("static-type: "), "{crossed:?}");
+}
+
+#[test]
+fn what_an_object_says_is_told_from_what_others_said() {
+    let said = |text: &str| object("said", "one", text).statements();
+    let text = |field: &str, value: u8, more: &str| {
+        format!(
+            "pub struct World {{ name: String {field} }}
+             pub fn len(world: &World) -> usize {{ world.name.len() + {value} }} {more}"
+        )
+    };
+    let first = said(&text("", 1, ""));
+    assert_eq!(said(&text("", 2, "")), first);
+    for (name, field, more) in [
+        ("field", ", at: u8", ""),
+        ("function", "", "pub fn more(world: &mut World) { world.name.clear() }"),
+        ("static", "", "pub static HELD: std::sync::Mutex<Vec<World>> = std::sync::Mutex::new(Vec::new());"),
+    ] {
+        assert!(!said(&text(field, 1, more)).is_subset(&first), "{name}");
+    }
+}
+
+#[test]
+fn a_type_of_which_only_the_path_is_known_is_refused() {
+    let delta = DeltaFacts { forgotten_types: vec!["app::Pair<app::World>".into()], ..DeltaFacts::default() };
+    let told =
+        "type-layout: `app::Pair<app::World>` left the program by an earlier edit and comes back looking different";
+    assert_eq!(judged(&[], &[], delta), [told]);
+}
+
+#[test]
 fn a_static_is_told_once() {
     let (old, new) = (statics("AtomicU32", ""), statics("AtomicU64", ""));
     let (old, new) = (object("told-once", "old", &old), object("told-once", "new", &new));
@@ -278,13 +347,14 @@ fn variables_functions_and_types_are_placed() {
         unsplit_code: vec![Item { line: Some(77), ..Item::named("app::World::tick") }],
         ..DeltaFacts::default()
     };
-    let set = |object| TypeSet { objects: vec![object] };
-    let Verdict::Refused(mut reasons) = judge(&Facts { old: set(&old), new: set(&new), delta }) else {
-        panic!("accepted")
-    };
+    let Verdict::Refused(mut reasons) = judge(&Facts::new(vec![&old], vec![&new], delta)) else { panic!("accepted") };
     let read = |path: &std::path::Path| (path.to_str() == Some("/p/lib.rs")).then(|| new_text.clone());
     let app = SourceCrate { name: "app".into(), root: "/p/lib.rs".into() };
-    place(&mut reasons, &set(&new), &Sources { crates: vec![app], manifests: Vec::new(), read: &read });
+    place(
+        &mut reasons,
+        &TypeSet { objects: vec![&new] },
+        &Sources { crates: vec![app], manifests: Vec::new(), read: &read },
+    );
     let placed: Vec<_> = reasons
         .iter()
         .map(|reason| {

@@ -6,13 +6,12 @@ mod build;
 
 use build::{object, object_with};
 use relive::binary::types::{Level, ObjectTypes, read};
-use relive::judge::{DeltaFacts, Facts, TypeSet, Verdict, judge};
+use relive::judge::{DeltaFacts, Facts, Verdict, judge};
 
 /// Judges `new` on the state of `old` and returns the reasons as `rule: message`.
 fn reasons(name: &str, old: &str, new: &str) -> Vec<String> {
     let (old, new) = (object(name, "old", old), object(name, "new", new));
-    let set = |object| TypeSet { objects: vec![object] };
-    match judge(&Facts { old: set(&old), new: set(&new), delta: DeltaFacts::default() }) {
+    match judge(&Facts::new(vec![&old], vec![&new], DeltaFacts::default())) {
         Verdict::Accepted(notes) => notes.iter().map(|note| format!("note {}: {}", note.rule, note.message)).collect(),
         Verdict::Refused(reasons) => {
             reasons.iter().map(|reason| format!("{}: {}", reason.rule, reason.message)).collect()

@@ -64,6 +64,23 @@ fn named_types_count_by_name_and_not_by_layout() {
 }
 
 #[test]
+fn types_that_only_a_number_tells_apart_count_by_what_they_hold() {
+    let text = |of: &str, field: &str| {
+        format!(
+            "pub struct A; impl A {{ pub fn go(&self) -> u8 {{
+                 struct Local {{ a: u8 {field} }} fn f(w: {of}) -> u8 {{ w.a }} let mut w = Local {{ a: 1, ..DEFAULT }};
+                 const DEFAULT: Local = unsafe {{ std::mem::zeroed() }};
+                 f({}) }} }}",
+            if of == "Local" { "w" } else { "&mut w" }
+        )
+    };
+    for of in ["Local", "&mut Local"] {
+        differ("local", "go::f", &text(of, ""), &text(of, ", b: u8"));
+        same("local", "go::f", &text(of, ""), &text(of, ""));
+    }
+}
+
+#[test]
 fn closures_count_by_what_they_capture() {
     let text = |before: &str, body: &str| {
         format!(

@@ -310,15 +310,7 @@ impl Sides {
     fn collect(running: &Running, removed: &[ObjectKey], added: &[NewObject]) -> Sides {
         let old = || Side::collect(removed.iter().filter_map(|key| running.object(*key)));
         let new = || Side::collect(added.iter());
-        let (old, new) = if added.len() < WORTH_A_THREAD {
-            (old(), new())
-        } else {
-            std::thread::scope(|scope| {
-                let old = scope.spawn(old);
-                let new = new();
-                (old.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), new)
-            })
-        };
+        let (old, new) = if added.len() < WORTH_A_THREAD { (old(), new()) } else { rayon::join(old, new) };
         Sides {
             old,
             new,

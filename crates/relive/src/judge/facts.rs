@@ -1,8 +1,12 @@
 //! What the rules look at: types before and after, and what comparing and linking have found.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
+use rustc_hash::FxHashMap;
+
 use super::Liveness;
+use super::matching::{self, Change};
 use crate::binary::object::NameId;
 use crate::binary::types::{Level, ObjectTypes};
 
@@ -15,6 +19,8 @@ pub struct Facts<'a> {
     pub new: TypeSet<'a>,
     /// What comparing and linking have found.
     pub delta: DeltaFacts,
+    /// Found by the first rule that asks.
+    pub(super) changes: OnceCell<Vec<Change<'a>>>,
 }
 
 /// The types of several objects.
@@ -22,6 +28,19 @@ pub struct Facts<'a> {
 pub struct TypeSet<'a> {
     /// One for each object.
     pub objects: Vec<&'a ObjectTypes>,
+}
+
+impl<'a> Facts<'a> {
+    /// The types before and after, and what else was found.
+    #[must_use]
+    pub fn new(old: Vec<&'a ObjectTypes>, new: Vec<&'a ObjectTypes>, delta: DeltaFacts) -> Facts<'a> {
+        Facts { old: TypeSet { objects: old }, new: TypeSet { objects: new }, delta, changes: OnceCell::new() }
+    }
+
+    /// The types that look different, sorted by path.
+    pub(super) fn changes(&self) -> &[Change<'a>] {
+        self.changes.get_or_init(|| matching::changed(&self.old, &self.new))
+    }
 }
 
 /// What comparing and linking have found. A list that its stage does not know of stays empty.
@@ -39,6 +58,10 @@ pub struct DeltaFacts {
     pub old_vtables: Vec<Vtable>,
     /// Tables of trait objects in the objects that come.
     pub new_vtables: Vec<Vtable>,
+    /// Paths of types that left the program, come back looking different, and of which nothing else is known any more.
+    pub forgotten_types: Vec<String>,
+    /// Statics that run under another name, and what it is; nothing for those that are new in spite of their name.
+    pub renamed_statics: FxHashMap<NameId, Option<NameId>>,
     /// Statics with another initial value or size.
     pub changed_statics: Vec<ChangedStatic>,
     /// New thread-locals that cannot get storage.

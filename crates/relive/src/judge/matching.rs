@@ -36,8 +36,12 @@ struct Sides<'a> {
 
 /// All changed types, sorted by path.
 pub(super) fn changed<'a>(old: &TypeSet<'a>, new: &TypeSet<'a>) -> Vec<Change<'a>> {
+    let candidates = candidates(old, new);
+    if candidates.is_empty() {
+        return Vec::new();
+    }
     let mut paths: FxHashMap<u64, Sides<'a>> = FxHashMap::default();
-    for located in all(new) {
+    for located in all(new).filter(|located| candidates.contains(&located.def.key)) {
         insert(&mut paths.entry(located.def.key).or_default().new, located);
     }
     for located in all(old) {
@@ -61,6 +65,22 @@ impl Change<'_> {
     pub(super) fn holds(&self, other: &Change) -> bool {
         self.new.object.held_by_value(self.new.def).iter().any(|held| held.key == other.new.def.key)
     }
+}
+
+/// The types of objects that do not have the same ones as before, by key. An edit of many objects leaves the types of most
+/// of them alone.
+fn candidates(old: &TypeSet, new: &TypeSet) -> FxHashSet<u64> {
+    let mut more: FxHashMap<u64, i64> = FxHashMap::default();
+    new.objects.iter().for_each(|object| *more.entry(object.layouts).or_default() += 1);
+    old.objects.iter().for_each(|object| *more.entry(object.layouts).or_default() -= 1);
+    let is_same = |object: &ObjectTypes| more.get(&object.layouts) == Some(&0);
+    let same = |set: &TypeSet| -> Vec<u64> {
+        set.objects.iter().filter(|object| is_same(object)).map(|object| object.layouts).collect()
+    };
+    // Two objects that became each other are no longer what they were.
+    let moved = same(old) != same(new);
+    let differing = old.objects.iter().chain(&new.objects).filter(|object| moved || !is_same(object));
+    differing.flat_map(|object| &object.types).map(|def| def.key).collect()
 }
 
 fn all<'a>(set: &TypeSet<'a>) -> impl Iterator<Item = Located<'a>> {
@@ -94,12 +114,31 @@ fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
             return Some(Change { old: *old, new: *new, path: new.object.path(new.def), is_cause: true, is_alone });
         }
     }
+    if let Some((old, new)) = exchanged(&sides) {
+        return Some(Change { old, new, path: new.object.path(new.def), is_cause: true, is_alone });
+    }
     take_pairs(&mut sides, |old, new| old.layout == new.layout && old.exact_key == new.exact_key);
     take_pairs(&mut sides, |old, new| old.layout == new.layout);
     let old = *sides.old.first()?;
     let same_path = sides.new.iter().find(|new| new.def.exact_key == old.def.exact_key);
     let new = *same_path.or(sides.new.first())?;
     Some(Change { old, new, path: new.object.path(new.def), is_cause: true, is_alone })
+}
+
+/// Two that nothing tells apart but their layouts, such as types of two blocks of a function, and whose layouts stand in
+/// another order now: each may have become the other.
+fn exchanged<'a>(sides: &Sides<'a>) -> Option<(Located<'a>, Located<'a>)> {
+    let is =
+        |one: &Located, other: &Located| one.def.exact_key == other.def.exact_key && one.def.layout == other.def.layout;
+    let also_in = |side: &[Located<'a>], one: &Located| side.iter().any(|other| is(one, other));
+    let stay = |side: &[Located<'a>], other: &[Located<'a>], of: u64| -> Vec<Located<'a>> {
+        side.iter().filter(|one| one.def.exact_key == of && also_in(other, one)).copied().collect()
+    };
+    sides.old.iter().find_map(|one| {
+        let (old, new) =
+            (stay(&sides.old, &sides.new, one.def.exact_key), stay(&sides.new, &sides.old, one.def.exact_key));
+        old.into_iter().zip(new).find(|(old, new)| !is(old, new))
+    })
 }
 
 fn sorted(side: &[Located], by: impl Fn(&TypeDef) -> u64) -> Vec<u64> {

@@ -4,7 +4,8 @@ use rustc_hash::FxHashMap;
 
 use super::rule::{Reason, Rule};
 use super::{Facts, Item, TypeSet, wording};
-use crate::binary::types::Static;
+use crate::binary::object::NameId;
+use crate::binary::types::{Static, erase};
 
 /// The rule in words.
 pub(super) const RULE: Rule = Rule {
@@ -31,24 +32,23 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
             reasons.push(RULE.refuse(&item, message, HELP));
         }
     };
+    let partners = Partners::of(facts);
     let old = by_path(&facts.old);
     for (path, new) in sorted(by_path(&facts.new)) {
-        let Some(old) = old.get(path) else { continue };
-        let gone = old.iter().find(|was| !new.iter().any(|is| is.type_key == was.type_key && is.size == was.size));
-        let come = new.iter().find(|is| !old.iter().any(|was| is.type_key == was.type_key && is.size == was.size));
-        if let (Some(was), Some(is)) = (gone, come) {
-            let (before, after) = (wording::plain(content(&was.type_name)), wording::plain(content(&is.type_name)));
-            let name = item_name(&is.qualified);
-            let message = if before == after {
-                let (before, after) = (was.size.unwrap_or(0), is.size.unwrap_or(0));
-                format!("`{name}` had {before} bytes and has {after}: its type `{}` changed", content(&is.type_name))
-            } else {
-                format!("`{name}` was `{before}` and is `{after}`")
-            };
-            tell(item(is), message);
+        let old = old.get(path).map_or(&[][..], Vec::as_slice);
+        let pairs = new.iter().filter_map(|is| Some((partners.of_static(is)?, *is)));
+        let mut others: Vec<_> = pairs.filter(|(was, is)| !alike(was, is)).collect();
+        if others.is_empty() {
+            others.extend(exchanged(old, &new));
         }
-        if old.iter().all(|was| was.writable == Some(false)) && new.iter().any(|is| is.writable == Some(true)) {
-            for is in new.iter().take(1) {
+        for (was, is) in others {
+            tell(item(is), words(was, is));
+        }
+        if !old.is_empty()
+            && old.iter().all(|was| was.writable == Some(false))
+            && new.iter().any(|is| is.writable == Some(true))
+        {
+            if let Some(is) = new.first() {
                 let name = item_name(&is.qualified);
                 tell(item(is), format!("`{name}` is in read-only memory and the edit makes it writable"));
             }
@@ -58,6 +58,49 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
         let (name, old, new) = (&changed.item.name, changed.old_size, changed.new_size);
         tell(changed.item.clone(), format!("`{name}` has {old} bytes of storage and would need {new}"));
     }
+}
+
+fn words(was: &Static, is: &Static) -> String {
+    let (before, after) = (wording::plain(content(&was.type_name)), wording::plain(content(&is.type_name)));
+    let name = item_name(&is.qualified);
+    if erase(&before) != erase(&after) {
+        return format!("`{name}` was `{before}` and is `{after}`");
+    }
+    let (old, new) = (was.size.unwrap_or(0), is.size.unwrap_or(0));
+    let sizes = if old == new { format!("keeps its {old} bytes") } else { format!("had {old} bytes and has {new}") };
+    format!("`{name}` {sizes}: its type `{after}` changed")
+}
+
+/// Statics of the running program by the names that the comparison knows them by.
+struct Partners<'a> {
+    old: FxHashMap<NameId, &'a Static>,
+    renamed: &'a FxHashMap<NameId, Option<NameId>>,
+}
+
+impl<'a> Partners<'a> {
+    fn of(facts: &'a Facts<'_>) -> Partners<'a> {
+        let all = facts.old.objects.iter().flat_map(|object| &object.statics);
+        let old = all.map(|one| (NameId::of(&one.linkage_name), one)).collect();
+        Partners { old, renamed: &facts.delta.renamed_statics }
+    }
+
+    /// The one whose storage `new` has.
+    fn of_static(&self, new: &Static) -> Option<&'a Static> {
+        let name = NameId::of(&new.linkage_name);
+        let before = self.renamed.get(&name).copied().unwrap_or(Some(name))?;
+        self.old.get(&before).copied()
+    }
+}
+
+fn alike(was: &Static, is: &Static) -> bool {
+    is.type_key == was.type_key && is.size == was.size
+}
+
+/// Of several statics of one path, one that has gone and one that has come instead.
+fn exchanged<'a>(old: &[&'a Static], new: &[&'a Static]) -> Option<(&'a Static, &'a Static)> {
+    let gone = old.iter().find(|was| !new.iter().any(|is| alike(was, is)))?;
+    let come = new.iter().find(|is| !old.iter().any(|was| alike(was, is)))?;
+    Some((*gone, *come))
 }
 
 type ByPath<'a> = FxHashMap<&'a str, Vec<&'a Static>>;

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::matching::{self, Change};
+use super::matching::Change;
 use super::rule::{Reason, Rule};
 use super::{Facts, Item, Liveness, vtable_shape, wording};
 
@@ -23,6 +23,8 @@ pub(super) const RULE: Rule = Rule {
           in a new static or in a map beside the old values. Or restart with the edit.",
 };
 
+const FORGOTTEN: &str = "Values that it had then may be alive, and after so many edits it is not known where.";
+
 /// Types that look different, for a proof that no value of them is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayoutChanges {
@@ -35,7 +37,7 @@ pub struct LayoutChanges {
 /// The types that look different and of which no old value may be left; `None` if there are none.
 #[must_use]
 pub fn layout_changes(facts: &Facts) -> Option<LayoutChanges> {
-    let changes = matching::changed(&facts.old, &facts.new);
+    let changes = facts.changes();
     let counts = |change: &&Change| vtable_shape::object_of(change).is_none() && renames(change).is_none();
     let mut found = LayoutChanges::default();
     // What the user has edited comes first, and names before tuples.
@@ -50,7 +52,7 @@ pub fn layout_changes(facts: &Facts) -> Option<LayoutChanges> {
 
 /// Types whose fields have other names and nothing else, with the old and new names.
 pub(super) fn renamed(facts: &Facts) -> Vec<(String, Vec<(String, String)>)> {
-    let changes = matching::changed(&facts.old, &facts.new);
+    let changes = facts.changes();
     changes.iter().filter_map(|change| Some((change.path.clone(), renames(change)?))).collect()
 }
 
@@ -67,10 +69,15 @@ pub fn held_up(liveness: &Liveness, thread: &str, function: &str) -> Reason {
 }
 
 pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
+    for path in &facts.delta.forgotten_types {
+        let message =
+            format!("`{}` left the program by an earlier edit and comes back looking different", wording::plain(path));
+        reasons.push(RULE.refuse(&Item::named(without_arguments(path)), message, FORGOTTEN));
+    }
     if facts.delta.liveness.as_ref().is_some_and(Liveness::is_proved) {
         return;
     }
-    let changes = matching::changed(&facts.old, &facts.new);
+    let changes = facts.changes();
     let counts =
         |change: &&Change| change.is_cause && vtable_shape::object_of(change).is_none() && renames(change).is_none();
     let causes = changes.iter().filter(counts);
@@ -88,7 +95,7 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
         if instances.len() > 1 {
             message.push_str(&format!(" (and the same for {} more of `{name}<..>`)", instances.len() - 1));
         }
-        message.push_str(&consequences(&instances, &changes));
+        message.push_str(&consequences(&instances, changes));
         let item = Item::named(name);
         let help = match &facts.delta.liveness {
             Some(liveness) => {

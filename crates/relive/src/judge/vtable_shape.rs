@@ -34,8 +34,8 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
             told.push(name.to_owned());
         }
     }
-    for change in matching::changed(&facts.old, &facts.new) {
-        if let Some((name, old, new)) = object_of(&change).filter(|(name, ..)| !told.contains(name)) {
+    for change in facts.changes() {
+        if let Some((name, old, new)) = object_of(change).filter(|(name, ..)| !told.contains(name)) {
             tell(&name, old.saturating_sub(HEAD), new.saturating_sub(HEAD), "", reasons);
             told.push(name);
         }

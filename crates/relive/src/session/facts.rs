@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use relive_wire::reserve::RESERVE_ALIGN;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -19,7 +20,6 @@ use crate::judge::{
     OptimisedUnit, UndefinedSymbol, UnknownRelocation, Vtable, VtableSlot,
 };
 use crate::load::Entries;
-use crate::session::known::in_parallel;
 
 /// Debug information of one object.
 pub(super) struct Known {
@@ -40,8 +40,7 @@ impl TypeCache {
     pub(super) fn read_ahead<'a>(&mut self, objects: impl Iterator<Item = &'a NewObject>) {
         let unknown: Vec<&NewObject> =
             objects.filter(|new| !self.known.contains_key(&Arc::as_ptr(&new.object))).collect();
-        let read = |part: &[&NewObject]| part.iter().map(|new| types::read(new.object.data())).collect::<Vec<_>>();
-        let read = in_parallel(&unknown, read).into_iter().flatten();
+        let read: Vec<_> = unknown.par_iter().map(|new| types::read(new.object.data())).collect();
         for (new, types) in unknown.iter().zip(read) {
             self.learn(new, types);
         }
@@ -115,6 +114,7 @@ pub(super) fn delta_facts(
         optimised_units: optimised_units(baseline, delta),
         old_vtables: vtables(&old, &Some, cache),
         new_vtables: vtables(&delta.objects, &before, cache),
+        renamed_statics: delta.renamed.iter().map(|(name, old)| (*name, old.as_ref().map(|(old, _)| *old))).collect(),
         ..DeltaFacts::default()
     };
     for change in &delta.statics {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use relive_process::MappedFile;
 use relive_process::maps::MemoryMap;
 use relive_process::memory::Memory;
@@ -105,36 +106,10 @@ impl ObjectReader {
     }
 }
 
-/// Reads many objects, on as many threads as help.
+/// Reads many objects, several at a time.
 pub(super) fn read_all(files: &[(usize, ObjectFile)]) -> Result<Vec<NewObject>, Error> {
-    let read = |files: &[(usize, ObjectFile)]| {
-        let mut reader = ObjectReader::default();
-        files.iter().map(|(unit, file)| reader.read(*unit, file)).collect::<Result<Vec<_>, Error>>()
-    };
-    let parts = in_parallel(files, read);
-    let mut all = Vec::with_capacity(files.len());
-    for part in parts {
-        all.extend(part?);
-    }
-    Ok(all)
-}
-
-/// Applies `work` to parts of `items`, one per processor; small lists are one part.
-pub(super) fn in_parallel<I: Sync, O: Send>(items: &[I], work: impl Fn(&[I]) -> O + Sync) -> Vec<O> {
-    const WORTH_A_THREAD: usize = 2;
-    let threads = thread::available_parallelism().map_or(1, |count| count.get());
-    let part = items.len().div_ceil(threads).max(WORTH_A_THREAD);
-    if items.len() <= part {
-        return vec![work(items)];
-    }
-    thread::scope(|scope| {
-        let work = &work;
-        let handles: Vec<_> = items.chunks(part).map(|part| scope.spawn(move || work(part))).collect();
-        handles
-            .into_iter()
-            .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
+    let read = |reader: &mut ObjectReader, (unit, file): &(usize, ObjectFile)| reader.read(*unit, file);
+    files.par_iter().map_init(ObjectReader::default, read).collect()
 }
 
 /// The libraries of the link line and the shared objects of the process.

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::binary::bytes::Bytes;
@@ -17,7 +18,6 @@ use crate::diff::running::Body;
 use crate::diff::users::Wanted;
 use crate::diff::{self, Delta, Fate, Live, NewObject, ObjectKey, Running};
 use crate::judge::{LayoutChanges, Liveness, QuietFunction};
-use crate::session::known::in_parallel;
 use crate::session::opaque::OpaqueCode;
 
 /// Old code that the current build does not have any more.
@@ -42,12 +42,15 @@ pub(super) struct Program<'a> {
     pub(super) gone: &'a Gone,
 }
 
-/// The objects that a session's edits took away, as far as they are kept: their bytes, and what their types looked like.
+/// The objects that a session's edits took away, as far as they said what no other one did: their bytes, and what their
+/// types looked like.
 #[derive(Default)]
 pub(super) struct Gone {
     objects: Vec<(usize, String, Bytes)>,
-    /// By [`types::TypeDef::key`]: exact key, layout, and the object.
-    layouts: FxHashMap<u64, Vec<(u64, u64, usize)>>,
+    /// All that they say, see [`ObjectTypes::statements`].
+    said: FxHashSet<u64>,
+    /// By [`types::TypeDef::key`]: exact key, layout, and the object, unless there was no more room for it.
+    layouts: FxHashMap<u64, Vec<(u64, u64, Option<usize>)>>,
     /// There were more than are kept.
     is_cut: bool,
 }
@@ -56,20 +59,24 @@ pub(super) struct Gone {
 const GONE_MAX: usize = 512;
 
 impl Gone {
-    /// Keeps an object that an edit takes away, and what it says.
+    /// Keeps an object that an edit takes away, and what it says. One whose types cannot be read is kept to say so.
     pub(super) fn keep(&mut self, object: &NewObject, types: Option<&ObjectTypes>) {
-        if self.objects.len() >= GONE_MAX {
-            self.is_cut = true;
+        let before = self.said.len();
+        self.said.extend(types.map(ObjectTypes::statements).unwrap_or_default());
+        if types.is_some() && self.said.len() == before {
             return;
         }
-        let at = self.objects.len();
+        let at = (self.objects.len() < GONE_MAX).then_some(self.objects.len());
         for def in types.into_iter().flat_map(|types| &types.types) {
             let known = self.layouts.entry(def.key).or_default();
             if !known.iter().any(|(exact, layout, _)| (*exact, *layout) == (def.exact_key, def.layout)) {
                 known.push((def.exact_key, def.layout, at));
             }
         }
-        self.objects.push((object.unit, object.cgu.clone(), object.object.data().clone()));
+        match at {
+            Some(_) => self.objects.push((object.unit, object.cgu.clone(), object.object.data().clone())),
+            None => self.is_cut = true,
+        }
     }
 
     /// The objects.
@@ -82,19 +89,25 @@ impl Gone {
     }
 
     /// What the objects say that had a type of `new` which is not in `old`, with another layout: a type that left the build
-    /// and comes back.
-    pub(super) fn come_back(&self, old: &[&ObjectTypes], new: &[&ObjectTypes]) -> Vec<ObjectTypes> {
+    /// and comes back. And the paths of those of which only this is known.
+    pub(super) fn come_back(&self, old: &[&ObjectTypes], new: &[&ObjectTypes]) -> (Vec<ObjectTypes>, Vec<String>) {
         let known: FxHashSet<u64> = old.iter().flat_map(|types| &types.types).map(|def| def.key).collect();
-        let fresh = new.iter().flat_map(|types| &types.types).filter(|def| !known.contains(&def.key));
-        let mut found: Vec<usize> = Vec::new();
-        for def in fresh {
-            let before = self.layouts.get(&def.key).into_iter().flatten();
-            found.extend(before.filter(|(_, layout, _)| *layout != def.layout).map(|(.., at)| *at));
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        for (types, def) in new.iter().flat_map(|types| types.types.iter().map(move |def| (types, def))) {
+            let before = self.layouts.get(&def.key).into_iter().flatten().filter(|_| !known.contains(&def.key));
+            for (.., at) in before.filter(|(_, layout, _)| *layout != def.layout) {
+                match at {
+                    Some(at) => found.push(*at),
+                    None => unknown.push(types.path(def)),
+                }
+            }
         }
         found.sort_unstable();
         found.dedup();
+        unknown.sort_unstable();
+        unknown.dedup();
         let read = |at: usize| types::read(&self.objects.get(at)?.2).ok();
-        found.into_iter().filter_map(read).collect()
+        (found.into_iter().filter_map(read).collect(), unknown)
     }
 }
 
@@ -205,15 +218,12 @@ fn parts<'a>(program: &Program<'a>, gone: &'a [NewObject]) -> Vec<Part<'a>> {
             all.push((None, object));
         }
     }
-    let read = |part: &[(Option<ObjectKey>, &'a NewObject)]| {
-        let one = |(key, object): &(Option<ObjectKey>, &'a NewObject)| Part {
-            key: *key,
-            object,
-            types: types::read(object.object.data()).map_err(|why| why.to_string()),
-        };
-        part.iter().map(one).collect::<Vec<_>>()
+    let read = |(key, object): &(Option<ObjectKey>, &'a NewObject)| Part {
+        key: *key,
+        object,
+        types: types::read(object.object.data()).map_err(|why| why.to_string()),
     };
-    in_parallel(&all, read).into_iter().flatten().collect()
+    all.par_iter().map(read).collect()
 }
 
 /// What each part says; asked again as long as another trait is found behind whose objects a value may be.
@@ -221,11 +231,8 @@ fn occurrences(program: &Program<'_>, parts: &[Part<'_>], changes: &LayoutChange
     let own_crates = program.baseline.units.iter().map(|unit| unit.crate_name.clone()).collect();
     let mut sought = Sought { keys: changes.keys.clone(), traits: FxHashSet::default(), own_crates };
     loop {
-        let look = |part: &[Part<'_>]| {
-            let one = |part: &Part<'_>| part.types.as_ref().map(|types| types.occurrences(&sought)).unwrap_or_default();
-            part.iter().map(one).collect::<Vec<_>>()
-        };
-        let found: Vec<Occurrences> = in_parallel(parts, look).into_iter().flatten().collect();
+        let look = |part: &Part<'_>| part.types.as_ref().map(|types| types.occurrences(&sought)).unwrap_or_default();
+        let found: Vec<Occurrences> = parts.par_iter().map(look).collect();
         let before = sought.traits.len();
         sought.traits.extend(found.iter().flat_map(|found| found.traits.iter().cloned()));
         if sought.traits.len() == before {

@@ -304,11 +304,7 @@ impl Patcher {
     /// nothing is compared with the old values ever after.
     fn other_layout(&mut self, delta: &Delta) -> Result<bool, Error> {
         let [old, new] = self.exchanged_types(delta)?;
-        let facts = Facts {
-            old: TypeSet { objects: types_of(&old) },
-            new: TypeSet { objects: types_of(&new) },
-            ..Facts::default()
-        };
+        let facts = Facts::new(types_of(&old), types_of(&new), DeltaFacts::default());
         Ok(judge::layout_changes(&facts).is_some())
     }
 
@@ -318,9 +314,10 @@ impl Patcher {
         let mut delta_facts = facts::delta_facts(baseline, running, delta, reach, entries, &mut self.types);
         delta_facts.wrong_binary = self.program.mismatch()?;
         let (mut before, after) = (types_of(&old), types_of(&new));
-        let come_back = self.gone.come_back(&before, &after);
+        let (come_back, forgotten) = self.gone.come_back(&before, &after);
+        delta_facts.forgotten_types = forgotten;
         before.extend(&come_back);
-        let mut facts = Facts { old: TypeSet { objects: before }, new: TypeSet { objects: after }, delta: delta_facts };
+        let mut facts = Facts::new(before, after, delta_facts);
         if let Some(changes) = judge::layout_changes(&facts) {
             let program = liveness::Program { baseline, running, delta, retired: &self.retired, gone: &self.gone };
             facts.delta.liveness = Some(liveness::gather(&program, &mut self.opaque, &changes));

@@ -3,31 +3,36 @@
 //! rustc numbers closures, impls and the like by their order: `app::build::{closure#1}` becomes `{closure#2}` when a
 //! closure is written before it. Erasing gives `app::build::{closure}`, the same before and after.
 
+use std::borrow::Cow;
+
 /// `text` without the numbers in braces: `{closure#1}` becomes `{closure}`.
 pub fn erase(text: &str) -> String {
-    if !text.contains('#') {
-        return text.to_string();
+    match erase_bytes(text.as_bytes()) {
+        Cow::Borrowed(_) => text.to_string(),
+        Cow::Owned(bytes) => {
+            String::from_utf8(bytes).unwrap_or_else(|why| String::from_utf8_lossy(why.as_bytes()).into_owned())
+        }
     }
-    String::from_utf8_lossy(&erase_bytes(text.as_bytes())).into_owned()
 }
 
 /// The same for bytes.
-pub(super) fn erase_bytes(text: &[u8]) -> Vec<u8> {
+pub(super) fn erase_bytes(text: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = memchr::memchr(b'#', text) else { return Cow::Borrowed(text) };
+    let (head, mut rest) = text.split_at(first);
     let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(hash) = rest.iter().position(|byte| *byte == b'#') {
-        let (head, tail) = rest.split_at(hash);
-        out.extend_from_slice(head);
-        let digits = tail.iter().skip(1).take_while(|byte| byte.is_ascii_digit()).count();
-        if digits > 0 && tail.get(1 + digits) == Some(&b'}') {
-            rest = tail.get(1 + digits..).unwrap_or(&[]);
-        } else {
+    out.extend_from_slice(head);
+    while let Some(tail) = rest.strip_prefix(b"#") {
+        let digits = tail.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let is_number = digits > 0 && tail.get(digits) == Some(&b'}');
+        if !is_number {
             out.push(b'#');
-            rest = tail.get(1..).unwrap_or(&[]);
         }
+        let tail = tail.get(if is_number { digits } else { 0 }..).unwrap_or(&[]);
+        let (head, next) = tail.split_at(memchr::memchr(b'#', tail).unwrap_or(tail.len()));
+        out.extend_from_slice(head);
+        rest = next;
     }
-    out.extend_from_slice(rest);
-    out
+    Cow::Owned(out)
 }
 
 #[cfg(test)]

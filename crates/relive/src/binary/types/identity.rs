@@ -115,8 +115,7 @@ impl<'a> Identity<'a> {
         let facts = self.path(id);
         let transparent = match node.kind {
             Kind::Array | Kind::Subroutine => true,
-            Kind::Pointer => facts.unnameable || !tables.is_named(node.name) || self.names_function(node.name),
-            Kind::Struct | Kind::Union | Kind::Enumeration => {
+            Kind::Pointer | Kind::Struct | Kind::Union | Kind::Enumeration => {
                 facts.unnameable || facts.numbered || !tables.is_named(node.name) || self.names_function(node.name)
             }
             Kind::Base | Kind::Namespace | Kind::Function | Kind::Variable | Kind::Other(_) => false,
@@ -185,7 +184,7 @@ impl<'a> Identity<'a> {
                 | Role::Capture => self.visit(part.target),
             };
             lowest = lowest.min(low);
-            let piece = mix(placed(tables, part, 9), inner);
+            let piece = mix(placed(part, xxh3_64(tables.bytes(part.name)), 9), inner);
             if matches!(part.role, Role::Parameter | Role::Length) {
                 hash = mix(hash, piece);
             } else {
@@ -203,7 +202,7 @@ impl<'a> Identity<'a> {
     }
 
     fn layout_within(&self, node: &Node, variants: bool) -> (u64, u64) {
-        let kind = u64::from(number_of(node.kind));
+        let kind = u64::from(node.kind.number());
         let mut layout = mix(mix(mix(10, kind), node.size.unwrap_or(u64::MAX)), u64::from(node.align));
         let shape = mix(11, kind);
         if node.kind == Kind::Enumeration {
@@ -215,8 +214,8 @@ impl<'a> Identity<'a> {
                 continue;
             }
             let inner = self.tables.node(part.target);
-            let own = placed(self.tables, part, 12);
-            let name = mix(part.role as u64, xxh3_64(self.tables.bytes(part.name)));
+            let text = xxh3_64(self.tables.bytes(part.name));
+            let (own, name) = (placed(part, text, 12), mix(part.role as u64, text));
             match (part.role, inner) {
                 (Role::Variant, Some(inner)) if variants => {
                     let (inner_layout, inner_shape) = self.layout_within(inner, false);
@@ -237,22 +236,6 @@ impl<'a> Identity<'a> {
     }
 }
 
-fn number_of(kind: Kind) -> u16 {
-    match kind {
-        Kind::Namespace => 1,
-        Kind::Base => 2,
-        Kind::Struct => 3,
-        Kind::Union => 4,
-        Kind::Enumeration => 5,
-        Kind::Pointer => 6,
-        Kind::Array => 7,
-        Kind::Subroutine => 8,
-        Kind::Function => 9,
-        Kind::Variable => 10,
-        Kind::Other(tag) => tag.saturating_add(11),
-    }
-}
-
 /// What a signature is made of.
 pub(super) struct Function<'a> {
     pub(super) result: Id,
@@ -264,18 +247,14 @@ pub(super) struct Function<'a> {
 fn path(outer: PathFacts, name: &[u8]) -> PathFacts {
     let exact = xxh3_64(name);
     let (mut erased, mut numbered, mut unnameable) = (exact, outer.numbered, false);
-    if name.contains(&b'{') {
+    if memchr::memchr(b'{', name).is_some() {
         let text = erase_bytes(name);
         erased = xxh3_64(&text);
-        unnameable = contains(&text, b"_env}");
+        unnameable = memchr::memmem::find(&text, b"_env}").is_some();
         numbered |= text.len() != name.len();
     }
     numbered |= name == b"_";
     PathFacts { erased: mix(outer.erased, erased), exact: mix(outer.exact, exact), numbered, unnameable }
-}
-
-fn contains(text: &[u8], what: &[u8]) -> bool {
-    text.windows(what.len()).any(|window| window == what)
 }
 
 /// A closure called by value has its captures in its own frame: only their distances count, not where the frame has them.
@@ -283,8 +262,9 @@ fn is_held_by_value(part: &Part) -> bool {
     part.role == Role::Capture && part.value.is_none()
 }
 
-fn placed(tables: &Tables, part: &Part, seed: u64) -> u64 {
-    let hash = mix(mix(seed, part.role as u64), xxh3_64(tables.bytes(part.name)));
+/// A part without its type; `name` is the hash of its name.
+fn placed(part: &Part, name: u64, seed: u64) -> u64 {
+    let hash = mix(mix(seed, part.role as u64), name);
     let value = part.value.map_or(0, |value| mix(13, value as u64));
     mix(mix(mix(hash, part.place as u64), value), u64::from(part.align))
 }

@@ -9,6 +9,7 @@ mod entries;
 mod erase;
 mod identity;
 mod occur;
+mod said;
 mod sections;
 mod tables;
 mod walk;
@@ -49,6 +50,8 @@ pub struct ObjectTypes {
     pub vtables: Vec<Vtable>,
     /// Statics and thread-locals.
     pub statics: Vec<Static>,
+    /// Hash of what `types` are called and look like, in their order.
+    pub layouts: u64,
     tables: Tables,
 }
 
@@ -125,7 +128,7 @@ pub struct Static {
     pub erased: String,
     /// Its type, as written.
     pub type_name: String,
-    /// Hash of its type's name without numbers.
+    /// Hash of its type: of its name, and of all it holds where a name does not tell it from others.
     pub type_key: u64,
     /// Size of its type in bytes, where known.
     pub size: Option<u64>,
@@ -219,7 +222,11 @@ pub fn read(object_bytes: &[u8]) -> Result<ObjectTypes, TypesError> {
     for variable in &mut statics {
         variable.writable = if variable.thread_local { Some(true) } else { is_writable(&file, variable.place) };
     }
-    Ok(ObjectTypes { level, functions, types, vtables, statics, tables })
+    let layouts = types.iter().fold(1, |hash, def| {
+        let def = [def.key, def.exact_key, def.layout, def.shape].into_iter().fold(2, identity::mix);
+        identity::mix(hash, def)
+    });
+    Ok(ObjectTypes { level, functions, types, vtables, statics, layouts, tables })
 }
 
 fn is_writable(file: &sections::File, place: Option<Place>) -> Option<bool> {
@@ -335,7 +342,7 @@ impl<'a> Lists<'a> {
             erased: erase(&qualified),
             qualified,
             type_name: describe::type_name(tables, node.target),
-            type_key: self.identity.display_hash(node.target),
+            type_key: self.identity.type_hash(node.target),
             size: describe::size(tables, node.target),
             thread_local: node.thread_local,
             place: tables.place(id),

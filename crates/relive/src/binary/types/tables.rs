@@ -1,6 +1,5 @@
 //! The flat tables that one object's debug information is turned into.
 
-use std::ffi::CStr;
 use std::sync::Arc;
 
 use super::sections::Place;
@@ -33,6 +32,25 @@ pub(super) enum Kind {
     Variable,
     /// A type tag that Rust does not use, by its raw number.
     Other(u16),
+}
+
+impl Kind {
+    /// A number of its own.
+    pub(super) fn number(self) -> u16 {
+        match self {
+            Kind::Namespace => 1,
+            Kind::Base => 2,
+            Kind::Struct => 3,
+            Kind::Union => 4,
+            Kind::Enumeration => 5,
+            Kind::Pointer => 6,
+            Kind::Array => 7,
+            Kind::Subroutine => 8,
+            Kind::Function => 9,
+            Kind::Variable => 10,
+            Kind::Other(tag) => tag.saturating_add(11),
+        }
+    }
 }
 
 /// One namespace, type, function or variable.
@@ -110,7 +128,7 @@ impl Tables {
     /// The bytes of a name.
     pub(super) fn bytes(&self, name: Name) -> &[u8] {
         let rest = self.text.get(name.0 as usize..).unwrap_or(&[]);
-        CStr::from_bytes_until_nul(rest).map_or(rest, CStr::to_bytes)
+        memchr::memchr(0, rest).and_then(|end| rest.get(..end)).unwrap_or(rest)
     }
 
     /// The same as text.

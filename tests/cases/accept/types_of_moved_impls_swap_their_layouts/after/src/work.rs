@@ -1,0 +1,64 @@
+use std::sync::Mutex;
+
+trait Job: Send {
+    fn run(&self) -> u64;
+}
+
+trait Maker {
+    fn make(&self) -> Box<dyn Job>;
+}
+struct One;
+struct Two;
+
+struct Other;
+impl Drop for Other {
+    fn drop(&mut self) {}
+}
+
+impl Maker for One {
+    fn make(&self) -> Box<dyn Job> {
+        struct Held {
+            side: u64,
+        }
+        impl Job for Held {
+            fn run(&self) -> u64 {
+                self.side
+            }
+        }
+        Box::new(Held { side: 2 })
+    }
+}
+
+impl Maker for Two {
+    fn make(&self) -> Box<dyn Job> {
+        struct Held {
+            name: &'static str,
+            side: u64,
+        }
+        impl Job for Held {
+            fn run(&self) -> u64 {
+                self.side
+            }
+        }
+        Box::new(Held { name: "abc", side: 3 })
+    }
+}
+
+static JOBS: Mutex<Vec<Box<dyn Job>>> = Mutex::new(Vec::new());
+
+pub struct State {}
+
+impl State {
+    pub fn new() -> State {
+        JOBS.lock().unwrap().extend([One.make(), Two.make()]);
+        State {}
+    }
+
+    pub fn line(&mut self, _: u64) -> String {
+        let seen: Vec<u64> = JOBS.lock().unwrap().iter().map(|job| job.run()).collect();
+        if seen != [2, 3] {
+            return format!("CORRUPT {seen:?}");
+        }
+        format!("v=2 {seen:?}")
+    }
+}
