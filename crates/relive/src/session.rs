@@ -4,6 +4,7 @@
 //! is here; the stages hold none.
 
 mod adopt;
+mod end;
 mod facts;
 mod inbox;
 mod known;

@@ -3,125 +3,15 @@
 //! Takes what runs, the objects that the build took away and those it brought, and what debug information says about
 //! functions; gives the fate of every item in the new objects. Pure; it does not judge whether an edit is sound.
 
-use std::sync::Arc;
-
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::binary::names;
-use crate::binary::object::{NameId, Object, Place, Role, SectionId, SymbolId, SymbolKind};
-use crate::diff::pair::{self, Contestant, FunctionFacts};
-use crate::diff::print::{LocationRef, Print, Printer};
-use crate::diff::running::{NewObject, ObjectKey, Running, is_definition};
-
-/// What becomes of an item that a new object defines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It is the running item of this name, and equal to it.
-    Same(NameId),
-    /// It is the running item of this name, with another content.
-    Changed(NameId),
-    /// Nothing that runs is the same item.
-    New,
-}
-
-/// A function of the new build with an old partner and another content.
-#[derive(Clone, Debug)]
-pub struct ChangedFunction {
-    /// Its name now.
-    pub name: NameId,
-    /// Its partner's name.
-    pub old: NameId,
-    /// Its linkage name.
-    pub text: String,
-    /// Its partner's linkage name.
-    pub old_text: String,
-    /// Index of its object in [`Delta::objects`].
-    pub object: usize,
-    /// Its section.
-    pub section: SectionId,
-}
-
-/// A `Location` whose line moved while the code that refers to it stayed the same.
-#[derive(Clone, Debug)]
-pub struct LocationMove {
-    /// The running function that refers to it.
-    pub function: NameId,
-    /// The function's linkage name.
-    pub text: String,
-    /// Offset of the field that leads to it, and its addend.
-    pub field: (u64, i64),
-    /// Old and new (line, column).
-    pub line: ((u32, u32), (u32, u32)),
-}
-
-/// A variable whose definition changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StaticChange {
-    /// Its linkage name.
-    pub name: String,
-    /// Its linkage name before, if its hash moved.
-    pub old_name: String,
-    /// Sizes in bytes.
-    pub size: (u64, u64),
-    /// Whether it is a thread-local.
-    pub thread_local: bool,
-    /// Whether its initial value is another one.
-    pub value: bool,
-    /// Whether it is an immutable one that gets storage of its own, beside the old one's.
-    pub renewed: bool,
-}
-
-/// What a build changes.
-#[derive(Clone, Debug, Default)]
-pub struct Delta {
-    /// Objects that go.
-    pub removed: Vec<ObjectKey>,
-    /// Objects that come.
-    pub objects: Vec<NewObject>,
-    /// What becomes of each item that `objects` define.
-    pub fates: FxHashMap<NameId, Fate>,
-    /// Functions with new content.
-    pub changed: Vec<ChangedFunction>,
-    /// Linkage names of functions that nothing running is the same as.
-    pub added: Vec<String>,
-    /// Linkage names of old functions whose path is still there, but that have no partner: their holders keep them.
-    pub kept_old: Vec<String>,
-    /// The new functions that are called the same as those.
-    pub instead: FxHashSet<NameId>,
-    /// Lines that moved.
-    pub moves: Vec<LocationMove>,
-    /// Variables that changed.
-    pub statics: Vec<StaticChange>,
-    /// Variables whose name does not say what they are: the old name and its text, or nothing if they are new.
-    pub renamed: FxHashMap<NameId, Option<(NameId, String)>>,
-    /// Paths of variables of which several moved at once, so that nothing tells which is which.
-    pub ambiguous: Vec<String>,
-    /// Sections with several functions whose content changed, which cannot be taken apart.
-    pub unsplit: Vec<String>,
-    /// Sections that the linker or the loader gathers from all objects (constructors, registries) and whose content changed:
-    /// the running program has gathered its own already.
-    pub gathered: Vec<String>,
-}
-
-impl Delta {
-    /// Whether nothing of what runs has to change.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.changed.is_empty()
-            && self.statics.is_empty()
-            && self.moves.is_empty()
-            && self.unsplit.is_empty()
-            && self.gathered.is_empty()
-            && self.ambiguous.is_empty()
-    }
-}
-
-/// What debug information says about the functions of an object, by linkage name.
-pub type ObjectFacts = FxHashMap<NameId, FunctionFacts>;
-
-/// Who reads debug information: the facts of each of several objects.
-pub type FactsOf<'a> = dyn FnMut(&[&NewObject]) -> Vec<Arc<ObjectFacts>> + 'a;
-
+use crate::binary::object::{NameId, Object};
+use crate::diff::delta::{ChangedFunction, Delta, Fate, LocationMove, StaticChange};
+use crate::diff::pair::{self, Contestant, FactsOf, FunctionFacts};
+use crate::diff::print::LocationRef;
+use crate::diff::running::{NewObject, ObjectKey, Running};
+use crate::diff::side::{Item, Side, Variable, path_hash};
 /// From how many objects on the two sides are read at the same time.
 const WORTH_A_THREAD: usize = 4;
 
@@ -151,44 +41,6 @@ pub fn compare(
     }
 }
 
-/// A function on one side: all its copies there.
-struct Item {
-    text: String,
-    object: usize,
-    section: SectionId,
-    print: Print,
-    refs: Vec<NameId>,
-    facts: Option<FunctionFacts>,
-    copies_agree: bool,
-}
-
-struct Variable {
-    text: String,
-    size: u64,
-    thread_local: bool,
-    /// Whether the program can never write to it.
-    immutable: bool,
-    own: u128,
-    refs: Vec<NameId>,
-}
-
-impl Variable {
-    fn contestant(&self, name: NameId) -> Contestant {
-        // Never of the same path as a function.
-        let path = !path_hash(&self.text);
-        Contestant { name, path, facts: None, own: self.own, refs: self.refs.clone() }
-    }
-}
-
-#[derive(Default)]
-struct Side {
-    functions: FxHashMap<NameId, Item>,
-    variables: FxHashMap<NameId, Variable>,
-    unsplit: FxHashMap<NameId, (String, u128)>,
-    /// Content of gathered sections by name, over all objects.
-    gathered: FxHashMap<Box<str>, u128>,
-}
-
 struct Sides {
     old: Side,
     new: Side,
@@ -197,113 +49,6 @@ struct Sides {
     contested_old: FxHashSet<NameId>,
     /// New names of immutable variables with another value, and what they were called.
     renewed: FxHashMap<NameId, NameId>,
-}
-
-impl Side {
-    fn collect<'a>(objects: impl Iterator<Item = &'a NewObject>) -> Side {
-        let mut side = Side::default();
-        for (at, new) in objects.enumerate() {
-            side.add(at, &new.object);
-        }
-        side
-    }
-
-    fn learn<'a>(&mut self, objects: impl Iterator<Item = &'a NewObject>, facts: &mut FactsOf<'_>) {
-        let objects: Vec<_> = objects.collect();
-        for known in facts(&objects) {
-            for (name, facts) in known.iter() {
-                if let Some(item) = self.functions.get_mut(name) {
-                    item.facts = item.facts.or(Some(*facts));
-                }
-            }
-        }
-    }
-
-    fn add(&mut self, at: usize, object: &Object) {
-        let mut printer = Printer::new(object);
-        for (index, section) in object.sections.iter().enumerate() {
-            if section.role.is_loaded() && section.size > 0 && is_gathered(&section.name) {
-                let print = printer.section(SectionId(index as u32));
-                let names = print.refs.iter().map(|id| object.symbol(*id).id.0);
-                let content = names.fold(print.own, |sum, name| sum.rotate_left(1) ^ name);
-                let known = self.gathered.entry(section.name.clone()).or_insert(0);
-                *known = known.wrapping_add(content);
-            }
-        }
-        for (index, symbol) in object.symbols.iter().enumerate() {
-            if !is_definition(object, symbol) {
-                continue;
-            }
-            let Place::In(section, offset) = symbol.place else { continue };
-            let id = SymbolId(index as u32);
-            let text = object.name(symbol);
-            if object.section(section).role == Role::Text {
-                if object.function_of(section) == Some(id) {
-                    let print = printer.section(section);
-                    self.add_function(symbol.id, at, object, section, print, text);
-                } else if object.function_of(section).is_none() {
-                    let print = printer.section(section);
-                    let names = print.refs.iter().map(|id| object.symbol(*id).id.0);
-                    let content = names.fold(print.own, |sum, name| sum.rotate_left(1) ^ name);
-                    self.unsplit.entry(symbol.id).or_insert((text.to_owned(), content));
-                }
-            } else {
-                let print = printer.section(section);
-                let refs = print.refs.iter().map(|id| object.symbol(*id).id).collect();
-                self.variables.entry(symbol.id).or_insert(Variable {
-                    text: text.to_owned(),
-                    size: symbol.size,
-                    thread_local: symbol.kind == SymbolKind::Tls,
-                    immutable: matches!(object.section(section).role, Role::ReadOnly | Role::RelRo),
-                    own: print.own ^ u128::from(offset),
-                    refs,
-                });
-            }
-        }
-    }
-
-    fn add_function(&mut self, name: NameId, at: usize, object: &Object, section: SectionId, print: Print, text: &str) {
-        let refs: Vec<_> = print.refs.iter().map(|id| object.symbol(*id).id).collect();
-        match self.functions.get_mut(&name) {
-            // A second copy in another codegen unit: the same item. Should it differ, the item counts as changed.
-            Some(item) => {
-                if item.print.own != print.own || item.refs != refs {
-                    item.print.own ^= print.own.rotate_left(1) | 1;
-                    item.copies_agree = false;
-                }
-            }
-            None => {
-                let item =
-                    Item { text: text.to_owned(), object: at, section, print, refs, facts: None, copies_agree: true };
-                self.functions.insert(name, item);
-            }
-        }
-    }
-
-    fn contestant(&self, name: NameId) -> Option<Contestant> {
-        let item = self.functions.get(&name)?;
-        Some(Contestant {
-            name,
-            path: path_hash(&item.text),
-            facts: item.facts,
-            own: item.print.own,
-            refs: item.refs.clone(),
-        })
-    }
-}
-
-/// Whether sections of this name are collected by the linker or loader for somebody who looks for them by section: all
-/// but the names that compilers use for code and data.
-fn is_gathered(name: &str) -> bool {
-    const ORDINARY: [&str; 9] =
-        [".text", ".rodata", ".data", ".bss", ".tdata", ".tbss", ".eh_frame", ".gcc_except_table", ".lrodata"];
-    let ordinary =
-        |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    !ORDINARY.iter().any(ordinary)
-}
-
-fn path_hash(text: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(names::path_key(text).as_bytes())
 }
 
 impl Sides {

@@ -3,16 +3,21 @@
 //! What runs is described by [`Running`]: the objects of the last committed build and where their items live. A new build
 //! is compared with it, never with the first build, so the hundredth patch is as small as the first.
 
-pub mod compare;
+mod compare;
+mod delta;
 pub mod pair;
 pub mod print;
 pub mod reach;
 pub mod running;
+mod side;
 pub mod threads;
 pub mod users;
+mod walk;
 
-pub use compare::{Delta, Fate, LocationMove, StaticChange, compare};
-pub use reach::{Libraries, Problem, Reach, reach};
+pub use compare::compare;
+pub use delta::{ChangedFunction, Delta, Fate, LocationMove, StaticChange};
+pub use reach::{Libraries, Problem, Reach};
 pub use running::{Live, LiveFunction, NewObject, ObjectKey, Running};
 pub use threads::{NoThreadRoom, ThreadRoom};
 pub use users::users;
+pub use walk::reach;

@@ -7,10 +7,18 @@
 //! then by unchanged names. Whoever remains has no partner: old code stays for those who hold it, new code is new.
 
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::binary::object::NameId;
+use crate::diff::running::NewObject;
+
+/// What debug information says about the functions of an object, by linkage name.
+pub type ObjectFacts = FxHashMap<NameId, FunctionFacts>;
+
+/// Who reads debug information: the facts of each of several objects.
+pub type FactsOf<'a> = dyn FnMut(&[&NewObject]) -> Vec<Arc<ObjectFacts>> + 'a;
 
 /// A function that takes part in pairing.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use relive_process::memory::Memory;
 use relive_wire::LiveAddr;
 
 use crate::Error;
-use crate::diff::compare::LocationMove;
+use crate::diff::LocationMove;
 use crate::diff::print::LOCATION_LINE;
 use crate::diff::{Live, Running};
 use crate::swap::Moved;

@@ -21,6 +21,7 @@ use crate::judge::{self, DeltaFacts, Facts, Liveness, TypeSet, Verdict};
 use crate::link::{self, Layout, Placement};
 use crate::load::{self, Entries, Loaded};
 use crate::session::adopt::adopt;
+use crate::session::end::{End, failure, refused, told};
 use crate::session::facts::{self, Known, TypeCache};
 use crate::session::inbox::Inbox;
 use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
@@ -35,7 +36,7 @@ use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
 
 /// How long a switch is tried before the user is told who is in the way.
 const TELL_AFTER: Duration = Duration::from_millis(250);
-/// Pause between two tries, so that the thread in the way gets on.
+/// First pause between two tries, so that the thread in the way gets on.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
 /// Longest pause between two tries: longer than ordinary timeouts, which every stop starts anew.
 const TRY_AGAIN_MOST: Duration = Duration::from_millis(1000);
@@ -44,24 +45,13 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
 /// How long a switch waits for functions that must not be on a stack. A loop that handles the type never leaves them.
 const QUIET_WITHIN: Duration = Duration::from_secs(3);
 
-/// Why a change ends early.
-enum End {
-    Refused(Vec<Reason>),
-    CompileError(Vec<Reason>),
-    Unchanged,
-    Superseded,
-    Failed(Error),
-}
+/// The pauses between tries, each twice as long as the one before.
+struct Pauses(Duration);
 
-impl From<Error> for End {
-    fn from(error: Error) -> End {
-        End::Failed(error)
-    }
-}
-
-impl End {
-    fn held_up(proof: &Liveness, thread: &str, function: &str) -> End {
-        End::Refused(vec![told(judge::held_up(proof, thread, function))])
+impl Pauses {
+    fn rest(&mut self, inbox: &mut Inbox) {
+        inbox.wait(self.0);
+        self.0 = (self.0 * 2).min(TRY_AGAIN_MOST);
     }
 }
 
@@ -389,7 +379,7 @@ impl Patcher {
         let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
         self.unwinder.refresh(&map).map_err(Error::from)?;
         let agent = self.program.agent.hello().tid;
-        let mut pause = TRY_AGAIN;
+        let mut pauses = Pauses(TRY_AGAIN);
         loop {
             if later(inbox) {
                 return Err(End::Superseded);
@@ -403,8 +393,7 @@ impl Patcher {
                 Ok(Some(_)) => {}
                 Err(error) => return Err(End::Failed(error)),
             }
-            inbox.wait(pause);
-            pause = (pause * 2).min(TRY_AGAIN_MOST);
+            pauses.rest(inbox);
         }
     }
 
@@ -426,7 +415,7 @@ impl Patcher {
             self.program.threads.writing(&thread_room);
         }
         let mut told = false;
-        let mut pause = TRY_AGAIN;
+        let mut pauses = Pauses(TRY_AGAIN);
         let agent = self.program.agent.hello().tid;
         let quiet = proof.map(|proof| swap::Quiet { functions: &proof.quiet, agent });
         let mut switch = swap::Switch { loaded, moved, first_values, quiet };
@@ -457,8 +446,7 @@ impl Patcher {
             if !debugger && began.elapsed() > GIVE_UP_AFTER {
                 return Err(refused(DeltaFacts { in_the_way: Some(why), ..DeltaFacts::default() }));
             }
-            inbox.wait(pause);
-            pause = (pause * 2).min(TRY_AGAIN_MOST);
+            pauses.rest(inbox);
         }
     }
 }
@@ -538,33 +526,6 @@ fn compile_change(
                 line: first.line,
             }]))
         }
-    }
-}
-
-fn told(reason: judge::Reason) -> Reason {
-    Reason {
-        rule: reason.rule.to_owned(),
-        item: reason.item,
-        message: reason.message,
-        help: reason.help,
-        file: reason.file,
-        line: reason.line,
-    }
-}
-
-/// The refusal by what linking or loading ran into.
-fn refused(facts: DeltaFacts) -> End {
-    End::Refused(judge::judge_late(&facts).into_iter().map(told).collect())
-}
-
-fn failure(error: &Error) -> Reason {
-    Reason {
-        rule: "failed".into(),
-        item: String::new(),
-        message: error.to_string(),
-        help: "The program runs what it ran before; the next save is tried again.".into(),
-        file: None,
-        line: None,
     }
 }
 
