@@ -86,10 +86,11 @@ impl Sources<'_> {
         let Item::Mod(inner) = outer.items.swap_remove(at) else { return None };
         let name = inner.ident.to_string();
         let name = name.strip_prefix("r#").unwrap_or(&name);
+        let given = path_attribute(&inner);
         if let Some((_, items)) = inner.content {
             return Some(Module { file: outer.file, folder: outer.folder.join(name), items });
         }
-        if let Some(given) = path_attribute(&inner) {
+        if let Some(given) = given {
             let file = outer.file.parent()?.join(given);
             return Some(Module { folder: file.parent()?.to_path_buf(), items: self.items(&file)?, file });
         }
