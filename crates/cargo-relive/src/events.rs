@@ -82,7 +82,17 @@ pub fn line(event: &Event) -> Option<String> {
             let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
             json!({"event": "change", "id": id, "files": files})
         }
-        Event::Patch(report) => patch(report),
+        Event::Patch(report) => {
+            let mut keys = json!({"event": "patch", "id": report.id});
+            append(&mut keys, answer(report));
+            keys
+        }
+        Event::Turned { back, generation, report } => {
+            let event = if *back { "undo" } else { "redo" };
+            let mut keys = json!({"event": event, "generation": generation});
+            append(&mut keys, answer(report));
+            keys
+        }
         Event::Exited { code, live_edits } => json!({"event": "exited", "code": code, "live_edits": live_edits}),
     };
     let mut line = ascii(&value.to_string());
@@ -90,10 +100,16 @@ pub fn line(event: &Event) -> Option<String> {
     Some(line)
 }
 
-fn patch(report: &PatchReport) -> Value {
+/// Adds the keys of `more`.
+fn append(keys: &mut Value, more: Value) {
+    if let (Value::Object(keys), Value::Object(more)) = (keys, more) {
+        keys.extend(more);
+    }
+}
+
+/// What a switch, whoever asked for it, came to.
+fn answer(report: &PatchReport) -> Value {
     json!({
-        "event": "patch",
-        "id": report.id,
         "outcome": outcome(report.outcome),
         "functions": {
             "changed": report.changed.len(),
@@ -229,6 +245,13 @@ mod tests {
             "\n"
         );
         assert_eq!(said(&Event::Patch(report())), wanted);
+    }
+
+    #[test]
+    fn a_step_back_has_the_generation_and_the_keys_of_a_patch() {
+        let line = said(&Event::Turned { back: true, generation: 4, report: report() });
+        let start = r#"{"event":"undo","generation":4,"outcome":"applied","functions":{"changed":2,"#;
+        assert!(line.starts_with(start) && line.contains("\"timings_ms\""), "{line}");
     }
 
     #[test]

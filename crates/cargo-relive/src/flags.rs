@@ -23,6 +23,12 @@ pub struct Flags {
 pub enum Command {
     /// Build and start a program, and patch it on every save
     Run(Box<Run>),
+    /// Take the last edits back in the running program, without compiling anything
+    Undo(Steps),
+    /// Switch edits in again that were taken back
+    Redo(Steps),
+    /// Say what runs: generation, changed functions, old code that is still running, and whether all of it is in place
+    Status(Status),
     /// Explain a refusal: what it is about, why, and what to do
     Explain {
         /// Id of the rule, such as `type-layout`
@@ -60,6 +66,58 @@ pub struct Run {
     /// Arguments for the program
     #[arg(value_name = "ARGS", trailing_var_arg = true)]
     pub program_args: Vec<OsString>,
+}
+
+/// Flags of `undo` and `redo`.
+#[derive(Debug, Args)]
+pub struct Steps {
+    /// How many edits
+    #[arg(value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+
+    /// The session
+    #[command(flatten)]
+    pub session: Session,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// The session
+    #[command(flatten)]
+    pub session: Session,
+}
+
+/// Flags that say which session is asked; `run` was given the same.
+#[derive(Debug, Default, Args)]
+pub struct Session {
+    /// Path to Cargo.toml
+    #[arg(long, value_name = "PATH")]
+    manifest_path: Option<PathBuf>,
+    /// Directory for all generated artifacts
+    #[arg(long, value_name = "DIRECTORY")]
+    target_dir: Option<PathBuf>,
+    /// Override a configuration value
+    #[arg(long, value_name = "KEY=VALUE|PATH")]
+    config: Vec<OsString>,
+}
+
+impl Session {
+    /// The flags for cargo, in cargo's own spelling. Nothing is fetched to answer a question.
+    #[must_use]
+    pub fn cargo_args(&self) -> Vec<OsString> {
+        let mut args = Vec::new();
+        for (flag, value) in [("--manifest-path", &self.manifest_path), ("--target-dir", &self.target_dir)] {
+            args.extend(value.iter().flat_map(|value| [OsString::from(flag), value.into()]));
+        }
+        args.extend(self.config.iter().flat_map(|value| [OsString::from("--config"), value.clone()]));
+        args.push("--offline".into());
+        args
+    }
 }
 
 /// When to use colours.

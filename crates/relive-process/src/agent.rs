@@ -3,19 +3,17 @@
 //! Takes a private directory, gives a link that asks for one thing at a time. Every wait has an end: a time, or the
 //! caller's word that the program is gone.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use relive_wire::LiveAddr;
 use relive_wire::agent::{HEAD_LEN, HELLO_LEN, Head, Hello, PATH_MAX, Reply, Request, TEXT_MAX, VERSION};
 
-use crate::{Error, Result};
+use crate::{Error, Result, socket};
 
 /// Name of the socket in its directory.
 const SOCKET: &str = "agent.sock";
@@ -36,40 +34,13 @@ impl AgentListener {
     /// # Errors
     /// `Denied` if others could reach into the directory, `Fatal` if the socket cannot be made.
     pub fn listen(dir: &Path) -> Result<AgentListener> {
-        let failed = |why: io::Error| Error::Fatal(format!("cannot bind a socket in `{}`: {why}", dir.display()));
-        let place = Place::open(dir).map_err(failed)?;
-        let meta = place.dir.metadata().map_err(failed)?;
-        if meta.mode() & 0o077 != 0 {
-            let text = format!("`{}` has mode {:o}: others could reach the agent", dir.display(), meta.mode() & 0o777);
-            return Err(Error::Denied(text));
-        }
-        match std::fs::remove_file(place.socket()) {
-            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(failed(why)),
-            Ok(()) | Err(_) => {}
-        }
-        Ok(AgentListener { socket: UnixListener::bind(place.socket()).map_err(failed)? })
+        Ok(AgentListener { socket: socket::listen(dir, SOCKET)? })
     }
 }
 
 impl AsFd for AgentListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// The directory by handle: a path of any length fits into a socket address that way.
-struct Place {
-    dir: File,
-}
-
-impl Place {
-    fn open(dir: &Path) -> io::Result<Place> {
-        let flags = libc::O_DIRECTORY | libc::O_PATH;
-        Ok(Place { dir: File::options().read(true).custom_flags(flags).open(dir)? })
-    }
-
-    fn socket(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.dir.as_raw_fd()))
     }
 }
 
@@ -89,7 +60,7 @@ impl AgentLink {
     /// `Gone` if the program has ended or nobody listens, `Busy` if the agent does not answer in time, `Fatal` if it is
     /// another process's or speaks another version.
     pub fn connect(dir: &Path, pid: u32, timeout: Duration, alive: &dyn Fn() -> bool) -> Result<AgentLink> {
-        let stream = Place::open(dir).and_then(|place| UnixStream::connect(place.socket())).map_err(|why| {
+        let stream = socket::connect(dir, SOCKET).map_err(|why| {
             Error::Gone(format!("cannot connect to the agent of process {pid}, it has ended or never started: {why}"))
         })?;
         let mut peer = Peer { stream: &stream, pid, step: "greet", until: Instant::now() + timeout, alive };

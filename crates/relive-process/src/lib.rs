@@ -10,6 +10,7 @@ pub mod agent;
 pub mod launch;
 pub mod maps;
 pub mod memory;
+pub mod socket;
 pub mod stop;
 pub mod unwind;
 

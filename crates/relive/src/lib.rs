@@ -15,6 +15,7 @@ pub mod load;
 pub mod swap;
 pub mod tell;
 
+pub mod control;
 pub mod error;
 pub mod session;
 

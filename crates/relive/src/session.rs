@@ -6,8 +6,10 @@
 mod adopt;
 mod end;
 mod facts;
+mod history;
 mod inbox;
 mod known;
+mod ledger;
 mod lines;
 mod liveness;
 mod opaque;
@@ -24,6 +26,7 @@ use std::time::Instant;
 use crate::Error;
 use crate::change::{self, Watcher};
 use crate::compile::{self, BuildSettings, FirstBuildError};
+use crate::control::{Answer, Server};
 use crate::tell::{Event, Outcome};
 use inbox::{Inbox, Message};
 use patch::Patcher;
@@ -89,9 +92,13 @@ pub fn run(settings: Settings, tell: &mut dyn FnMut(&Event)) -> Result<i32, Sess
 fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, SessionError> {
     let began = Instant::now();
     let mut baseline = first_build(settings, tell)?;
-    let started = Program::start(&baseline, settings.agent, &mut |pid| tell(&Event::Spawned { pid }))?;
-    let child = started.child();
+    let folder = program::session_folder(&baseline.relive_dir)?;
     let mut inbox = Inbox::new();
+    // Nothing that only relive needs may keep the program from running.
+    let _server = Server::start(&folder, inbox.requests())
+        .map_err(|why| tell(&Event::Note(format!("the session cannot be asked from other terminals: {why}"))));
+    let started = Program::start(&baseline, &folder, settings.agent, &mut |pid| tell(&Event::Spawned { pid }))?;
+    let child = started.child();
     inbox.await_exit(Arc::clone(&child));
     let watcher = Watcher::new(baseline.inputs().files(), inbox.saves())?;
     let build_ms = began.elapsed().as_secs_f64() * 1000.0;
@@ -106,15 +113,23 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
             Err(why)
         }
     };
-    let mut live_edits = 0;
     let mut id = 0;
     // Files of a change that gave way to a later one: they are part of that one, whatever it turns out to be.
     let mut owed: Vec<PathBuf> = Vec::new();
     loop {
         let saved = match inbox.next()? {
             Message::Exited(code) => {
+                let live_edits = patcher.map_or(0, |patcher| patcher.generation().number);
                 tell(&Event::Exited { code, live_edits });
                 return Ok(Ended::Exited(code));
+            }
+            Message::Asked(asked) => {
+                let answer = match &mut patcher {
+                    Ok(patcher) => patcher.asked(asked.request, &baseline, &mut inbox, tell),
+                    Err(why) => Answer::Impossible { why: why.clone() },
+                };
+                asked.answer(answer);
+                continue;
             }
             Message::Saved(saved) => saved,
         };
@@ -140,7 +155,6 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
         inbox.saved_before(baseline.newer_inputs(&watched));
         tell(&Event::Patch(report));
         baseline.keep_newest().unwrap_or_else(|error| tell(&Event::Note(error.to_string())));
-        live_edits += u64::from(outcome == Outcome::Applied);
         if outcome == Outcome::Refused && settings.restart_on_refusal {
             patch::end_program(&child)?;
             return Ok(Ended::Restart);

@@ -200,6 +200,17 @@ fn types_of_two_blocks_that_change_places_are_told() {
 }
 
 #[test]
+fn objects_that_became_each_other_are_looked_at() {
+    let one = |side: &str, width: &str| {
+        object("objects-exchanged", side, &format!("pub fn go() -> u64 {{ {} }}", local(width)))
+    };
+    let (small, large) = (one("small", "u8"), one("large", "u16"));
+    assert_eq!(judged(&[&small, &large], &[&small, &large], DeltaFacts::default()), Vec::<String>::new());
+    let told = judged(&[&small, &large], &[&large, &small], DeltaFacts::default());
+    assert!(told.len() == 1 && told[0].starts_with("type-layout: `app::go::Local`"), "{told:?}");
+}
+
+#[test]
 fn a_static_keeps_its_storage_only_for_its_own_type() {
     let text = |first: &str, second: &str| {
         let method = |of: &str, width: &str| {

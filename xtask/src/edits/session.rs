@@ -45,7 +45,8 @@ impl Session<'_> {
 
     /// Saves files, and waits for the verdict on all of them.
     pub(crate) fn save(&mut self, files: &[(String, String)]) -> Result<Patch, String> {
-        let last = files.iter().map(|(path, _)| self.subject.path(path)).next_back().unwrap_or_default();
+        let read = files.iter().filter(|(path, _)| self.subject.is_read(path));
+        let last = read.map(|(path, _)| self.subject.path(path)).next_back().unwrap_or_default();
         self.subject.save(files)?;
         // The first of several files may become a change of its own; the one that counts has the last.
         let (last, mut seen) = (format!("\"{}\"", last.display()), false);

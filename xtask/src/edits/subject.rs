@@ -94,6 +94,12 @@ impl Subject {
         }
     }
 
+    /// Whether rustc reads a file: a save of it is a change.
+    pub(crate) fn is_read(&self, path: &str) -> bool {
+        let known = |file: &SourceFile| file.path == path && (file.editable || path.starts_with("program/"));
+        self.pristine.iter().flatten().any(known)
+    }
+
     /// The packages as they are before any edit.
     pub(crate) fn pristine(&self) -> &[Vec<SourceFile>] {
         &self.pristine

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod explain;
 pub mod generate;
 pub mod run;
+pub mod session;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -28,6 +29,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let exit = match flags.command {
         Command::Run(flags) => run::run(&flags),
+        Command::Undo(flags) => session::undo(&flags),
+        Command::Redo(flags) => session::redo(&flags),
+        Command::Status(flags) => session::status(&flags),
         Command::Explain { refusal } => explain::run(&refusal),
         Command::Demo => demo::run(),
         Command::Completions { shell } => generate::completions(shell),

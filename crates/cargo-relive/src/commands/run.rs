@@ -47,7 +47,8 @@ impl Readers {
             | Event::BuildFailed { .. }
             | Event::Started { .. }
             | Event::Change { .. }
-            | Event::Patch(_) => {}
+            | Event::Patch(_)
+            | Event::Turned { .. } => {}
         }
         if let Some(log) = &mut self.log
             && let Err(why) = log.tell(event)

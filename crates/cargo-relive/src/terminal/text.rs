@@ -34,7 +34,11 @@ impl Page {
             }
             Event::BuildFailed { message } => vec![self.ours(&format!("the first build failed: {message}"))],
             Event::Spawned { .. } | Event::Change { .. } => Vec::new(), // what follows says it all
-            Event::Patch(report) => self.patch(report),
+            Event::Patch(report) => self.patch(&format!("patch {}", report.id), report),
+            Event::Turned { back, generation, report } => {
+                let word = if *back { "undo" } else { "redo" };
+                self.patch(&format!("{word} to generation {}", goal(*back, *generation, report)), report)
+            }
             Event::Exited { code, live_edits } => vec![self.ours(&exited(*code, *live_edits))],
         };
         lines.iter().flat_map(|line| line.split('\n').map(str::to_owned)).collect()
@@ -44,16 +48,16 @@ impl Page {
         format!("{} {text}", self.style.paint(Ink::Name, "relive:"))
     }
 
-    fn patch(&self, report: &PatchReport) -> Vec<String> {
-        let id = report.id;
+    /// What became of `what`, such as `patch 3`.
+    fn patch(&self, what: &str, report: &PatchReport) -> Vec<String> {
         let took = span(report.timings.total);
         let head = match report.outcome {
-            Outcome::Applied => format!("patch {id}: {} in {took} ({})", functions(report), steps(&report.timings)),
-            Outcome::Unchanged => format!("patch {id}: nothing differs from what runs, seen in {took}"),
-            Outcome::Refused => format!("patch {id}: refused in {took}; the program runs on untouched"),
-            Outcome::CompileError => format!("patch {id}: does not compile; the program runs on untouched"),
-            Outcome::Superseded => format!("patch {id}: superseded by a later save"),
-            Outcome::Failed => format!("patch {id}: failed after {took}; the program runs what it ran before"),
+            Outcome::Applied => format!("{what}: {} in {took} ({})", functions(report), steps(&report.timings)),
+            Outcome::Unchanged => format!("{what}: nothing differs from what runs, seen in {took}"),
+            Outcome::Refused => format!("{what}: refused in {took}; the program runs on untouched"),
+            Outcome::CompileError => format!("{what}: does not compile; the program runs on untouched"),
+            Outcome::Superseded => format!("{what}: superseded by a later save"),
+            Outcome::Failed => format!("{what}: failed after {took}; the program runs what it ran before"),
         };
         let ink = match report.outcome {
             Outcome::Applied => Some(Ink::Good),
@@ -71,6 +75,13 @@ impl Page {
         }
         lines.extend(report.pending.iter().map(|pending| self.pending(pending)));
         lines
+    }
+
+    /// The reasons for a no, or what should be known of a yes.
+    #[must_use]
+    pub fn reasons(&self, reasons: &[Reason], refused: bool) -> Vec<String> {
+        let (level, ink) = if refused { ("error", Ink::Error) } else { ("note", Ink::Note) };
+        reasons.iter().flat_map(|reason| self.reason(reason, level, ink)).collect()
     }
 
     fn reason(&self, reason: &Reason, level: &str, ink: Ink) -> Vec<String> {
@@ -92,7 +103,9 @@ impl Page {
         lines
     }
 
-    fn pending(&self, pending: &Pending) -> String {
+    /// The line of a function whose old code is on a stack.
+    #[must_use]
+    pub fn pending(&self, pending: &Pending) -> String {
         let Pending { function, thread, why } = pending;
         let title = self.style.paint(Ink::Note, "pending");
         format!("{title}: `{function}` still runs its old code in thread {thread}: {why}")
@@ -100,6 +113,15 @@ impl Page {
 
     fn seen(&self, file: &Path) -> String {
         file.strip_prefix(&self.cwd).unwrap_or(file).display().to_string()
+    }
+}
+
+/// The generation that a step leads to, whether it was taken or not.
+fn goal(back: bool, now: u64, report: &PatchReport) -> u64 {
+    match (report.outcome == Outcome::Applied, back) {
+        (true, _) => now,
+        (false, true) => now.saturating_sub(1),
+        (false, false) => now.saturating_add(1),
     }
 }
 
@@ -207,6 +229,17 @@ mod tests {
             "relive: patch 3: 2 functions changed, 1 added (world::tick, world::grow, world::shrink) in 164 ms \
              (detect 0.2, rustc 151, diff 1.2, judge 0.1, link 0.4, load 0.3, pause 0.5)"
         );
+    }
+
+    #[test]
+    fn a_step_says_what_it_leads_to() {
+        let step = |back, outcome| lines(&Event::Turned { back, generation: 4, report: report(outcome) });
+        assert!(
+            step(true, Outcome::Applied).starts_with("relive: undo to generation 4: 2 functions changed, 1 added (")
+        );
+        let refused = "relive: undo to generation 3: refused in 164 ms; the program runs on untouched";
+        assert_eq!(step(true, Outcome::Refused), refused);
+        assert_eq!(step(false, Outcome::Superseded), "relive: redo to generation 5: superseded by a later save");
     }
 
     #[test]

@@ -55,6 +55,27 @@ pub struct BuildSettings {
     pub colour: bool,
 }
 
+/// relive's own folder for the project that `cargo_args` select, from where the user stands; it need not be there.
+///
+/// # Errors
+/// With what cargo says, if there is no such project.
+pub fn relive_dir(cargo: PathBuf, cwd: PathBuf, cargo_args: Vec<OsString>) -> Result<PathBuf, Error> {
+    let settings = BuildSettings {
+        cargo,
+        self_exe: PathBuf::new(),
+        cargo_run_args: cargo_args,
+        program_args: Vec::new(),
+        cwd,
+        colour: false,
+    };
+    let mut said = Vec::new();
+    match project::Project::find(&settings, &mut |line| said.push(line)) {
+        Ok(project) => Ok(project.relive_dir),
+        Err(FirstBuildError::CargoFailed(_)) => Err(Error::Denied(said.join("\n"))),
+        Err(FirstBuildError::Own(error)) => Err(error),
+    }
+}
+
 /// Why there is no first build.
 #[derive(Debug)]
 pub enum FirstBuildError {

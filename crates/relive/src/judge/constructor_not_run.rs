@@ -24,3 +24,16 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named("a constructor of a library"), message, help));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_of_the_library_is_named() {
+        let constructors = vec!["`a.o of archive libb.rlib` has one in its section `.init_array`".to_owned()];
+        let told = super::super::tests::told(DeltaFacts { constructors, ..DeltaFacts::default() });
+        let why = "`a.o of archive libb.rlib` has one in its section `.init_array`, and constructors run only when a program starts";
+        assert_eq!(told, [format!("constructor-not-run: `a constructor of a library`: {why}")]);
+    }
+}

@@ -56,5 +56,15 @@ mod tests {
         assert_eq!(messages(table(token, false), table(token, true)), [refused]);
         assert_eq!(messages(table(token, true), table(token, false)), Vec::<String>::new());
         assert_eq!(messages(table(other, false), table(token, true)), Vec::<String>::new());
+        assert_eq!(messages(table(token, true), table(token, true)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_type_is_told_once_however_many_traits_it_has() {
+        let tables = |drops| ["<app::Token as app::A>", "<app::Token as app::B>"].map(|name| table(name, drops)).into();
+        let delta = DeltaFacts { old_vtables: tables(false), new_vtables: tables(true), ..DeltaFacts::default() };
+        let mut reasons = Vec::new();
+        check(&delta, &mut reasons);
+        assert_eq!(reasons.len(), 1);
     }
 }

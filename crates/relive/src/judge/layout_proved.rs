@@ -57,6 +57,8 @@ mod tests {
         let proved = Liveness { types, handlers: 3, ..Liveness::default() };
         let told = "no value of `app::Sample` is left: 3 functions handle it, nothing keeps it, and no thread was inside one of them";
         assert_eq!(notes(proved.clone()), [told]);
+        let one = notes(Liveness { handlers: 1, ..proved.clone() });
+        assert!(one[0].contains("is left: 1 function handles it, nothing"), "{one:?}");
         assert_eq!(notes(Liveness { kept: vec!["app::f".into()], ..proved }), Vec::<String>::new());
     }
 }

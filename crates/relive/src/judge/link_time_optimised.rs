@@ -23,3 +23,19 @@ pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
         reasons.push(RULE.refuse(&Item::named(unit), message, "Set `lto = \"off\"` in the profile."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_such_unit_is_refused() {
+        let link_time_units = vec!["app (bin)".to_owned(), "core (lib)".to_owned()];
+        let told = super::super::tests::told(DeltaFacts { link_time_units, ..DeltaFacts::default() });
+        let one = |unit: &str| {
+            let why = "is optimised when the program is linked (`lto`); its objects are not what runs";
+            format!("link-time-optimised: `{unit}`: `{unit}` {why}")
+        };
+        assert_eq!(told, [one("app (bin)"), one("core (lib)")]);
+    }
+}

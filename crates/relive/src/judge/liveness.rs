@@ -171,6 +171,17 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_containers_come_after_containers_however_short_their_names() {
+        let rank_of = |kind, name: &str| rank(&holder(kind, name));
+        let container = |name: &str| rank_of(HolderKind::Container, name);
+        assert!(container("alloc::vec::Vec<app::Item>") < container("bytes::Pool<app::Item>"));
+        assert!(rank_of(HolderKind::Union, "app::Bits") < container("bytes::Pool<app::Item>"));
+        assert!(container("bytes::Pool<app::Item>") < container("alloc::raw_vec::RawVec<app::Item>"));
+        assert!(container("bytes::Pool<app::Item>") < container("bytes::{impl#3}::Pool<app::Item>"));
+        assert!(rank_of(HolderKind::Static, "app::S") < container("alloc::vec::Vec<app::Item>"));
+    }
+
+    #[test]
     fn many_obstacles_are_counted() {
         let holders = ["a", "b", "c", "d", "e"].map(|name| holder(HolderKind::Static, name)).into();
         let words = Liveness { holders, ..Liveness::default() }.in_words();

@@ -44,14 +44,10 @@ pub(super) fn check(facts: &Facts, reasons: &mut Vec<Reason>) {
         for (was, is) in others {
             tell(item(is), words(was, is));
         }
-        if !old.is_empty()
-            && old.iter().all(|was| was.writable == Some(false))
-            && new.iter().any(|is| is.writable == Some(true))
-        {
-            if let Some(is) = new.first() {
-                let name = item_name(&is.qualified);
-                tell(item(is), format!("`{name}` is in read-only memory and the edit makes it writable"));
-            }
+        let was_fixed = !old.is_empty() && old.iter().all(|was| was.writable == Some(false));
+        if was_fixed && let Some(is) = new.iter().find(|is| is.writable == Some(true)) {
+            let name = item_name(&is.qualified);
+            tell(item(is), format!("`{name}` is in read-only memory and the edit makes it writable"));
         }
     }
     for changed in facts.delta.changed_statics.iter().filter(|changed| changed.old_size != changed.new_size) {

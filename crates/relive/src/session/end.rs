@@ -8,7 +8,6 @@ use crate::tell::Reason;
 pub(super) enum End {
     Refused(Vec<Reason>),
     CompileError(Vec<Reason>),
-    Unchanged,
     Superseded,
     Failed(Error),
 }

@@ -13,6 +13,7 @@ use relive_process::launch::Child;
 
 use crate::Error;
 use crate::change::SavedFiles;
+use crate::control::Asked;
 
 /// One thing that happened outside.
 pub(super) enum Message {
@@ -20,6 +21,8 @@ pub(super) enum Message {
     Saved(SavedFiles),
     /// The program ended with this code.
     Exited(i32),
+    /// Another process asks for something.
+    Asked(Asked),
 }
 
 /// The queue.
@@ -49,6 +52,15 @@ impl Inbox {
         sender
     }
 
+    /// Where the control socket sends requests.
+    pub(super) fn requests(&self) -> impl Fn(Asked) + Send + Sync + use<> {
+        let sender = self.sender.clone();
+        move |asked| {
+            // Without a session there is no answer, and who asks sees that.
+            let _ = sender.send(Message::Asked(asked));
+        }
+    }
+
     /// Has the program's end reported.
     pub(super) fn await_exit(&self, child: Arc<Child>) {
         let sender = self.sender.clone();
@@ -66,7 +78,7 @@ impl Inbox {
         }
     }
 
-    /// The next message; saves that wait behind one another are one. The program's end comes before saves.
+    /// The next message; saves that wait are one. The program's end comes before saves, and saves before requests.
     pub(super) fn next(&mut self) -> Result<Message, Error> {
         if self.waiting.is_empty() {
             let lost = |_| Error::Fatal("the watcher and the waiter are gone".into());
@@ -79,14 +91,22 @@ impl Inbox {
             return Ok(message);
         }
         let mut files = BTreeSet::new();
-        let mut at = Instant::now();
+        let mut at = None;
+        let mut requests = VecDeque::new();
         for message in self.waiting.drain(..) {
-            if let Message::Saved(saved) = message {
-                files.extend(saved.files);
-                at = saved.at;
+            match message {
+                Message::Saved(saved) => {
+                    files.extend(saved.files);
+                    at = Some(saved.at);
+                }
+                Message::Exited(_) | Message::Asked(_) => requests.push_back(message),
             }
         }
-        Ok(Message::Saved(SavedFiles { files: files.into_iter().collect(), at }))
+        self.waiting = requests;
+        match at {
+            Some(at) => Ok(Message::Saved(SavedFiles { files: files.into_iter().collect(), at })),
+            None => self.waiting.pop_front().ok_or_else(|| Error::Fatal("a message was lost".into())),
+        }
     }
 
     /// Whether a message waits for which `matters` holds; the program's end always does.
@@ -95,6 +115,7 @@ impl Inbox {
         self.waiting.iter().any(|message| match message {
             Message::Saved(saved) => matters(saved),
             Message::Exited(_) => true,
+            Message::Asked(_) => false,
         })
     }
 

@@ -7,53 +7,36 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relive_process::launch::Child;
-use relive_process::maps::MemoryMap;
 use relive_process::unwind::Unwinder;
 use rustc_hash::FxHashMap;
 
 use crate::Error;
 use crate::binary::names;
+use crate::binary::object::NameId;
 use crate::binary::types::ObjectTypes;
 use crate::change::{self, Change};
 use crate::compile::{self, Baseline, Build, ObjectFile, Rebuilt};
 use crate::diff::{self, Delta, Live, NewObject, ObjectKey, Reach, Running};
 use crate::judge::{self, DeltaFacts, Facts, Liveness, TypeSet, Verdict};
-use crate::link::{self, Layout, Placement};
-use crate::load::{self, Entries, Loaded};
+use crate::link;
+use crate::load::{self, Entries};
 use crate::session::adopt::adopt;
 use crate::session::end::{End, failure, refused, told};
 use crate::session::facts::{self, Known, TypeCache};
+use crate::session::history::{self, History, Step};
 use crate::session::inbox::Inbox;
 use crate::session::known::{self, Background, KnownLibraries, ObjectReader};
+use crate::session::ledger::Ledger;
 use crate::session::lines;
 use crate::session::liveness::{self, Gone, Retired};
 use crate::session::opaque::OpaqueCode;
 use crate::session::pending::{may_be_on, pending, stacks};
 use crate::session::places;
 use crate::session::program::Program;
-use crate::swap::{self, Attempt, Committed, FirstValues, Moved};
 use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
 
-/// How long a switch is tried before the user is told who is in the way.
-const TELL_AFTER: Duration = Duration::from_millis(250);
-/// First pause between two tries, so that the thread in the way gets on.
-const TRY_AGAIN: Duration = Duration::from_millis(2);
-/// Longest pause between two tries: longer than ordinary timeouts, which every stop starts anew.
-const TRY_AGAIN_MOST: Duration = Duration::from_millis(1000);
-/// How long a switch is tried at all. A debugger may stay attached for as long as it likes.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
-/// How long a switch waits for functions that must not be on a stack. A loop that handles the type never leaves them.
-const QUIET_WITHIN: Duration = Duration::from_secs(3);
-
-/// The pauses between tries, each twice as long as the one before.
-struct Pauses(Duration);
-
-impl Pauses {
-    fn rest(&mut self, inbox: &mut Inbox) {
-        inbox.wait(self.0);
-        self.0 = (self.0 * 2).min(TRY_AGAIN_MOST);
-    }
-}
+mod switch;
+mod turn;
 
 /// Ends the program, for a restart.
 pub(super) fn end_program(child: &Child) -> Result<(), Error> {
@@ -85,6 +68,20 @@ pub(super) struct Patcher {
     retired: Vec<Retired>,
     gone: Gone,
     opaque: OpaqueCode,
+    history: History,
+    ledger: Ledger,
+}
+
+/// What a change meets on its way from the objects to the switch.
+struct Course<'a> {
+    baseline: &'a Baseline,
+    /// What it leads to.
+    generation: u64,
+    inbox: &'a mut Inbox,
+    /// Whether something came that the change has to give way to.
+    later: &'a mut dyn FnMut(&mut Inbox) -> bool,
+    tell: &'a mut dyn FnMut(&Event),
+    report: &'a mut PatchReport,
 }
 
 /// An accepted change: what to tell about it, and the proof that it rests on, if there is one.
@@ -102,6 +99,8 @@ impl Patcher {
             retired: Vec::new(),
             gone: Gone::default(),
             opaque,
+            history: History::default(),
+            ledger: Ledger::default(),
             running: known::running(baseline, program.exe_start),
             libraries: KnownLibraries::start(baseline, program.memory.clone()),
             types: TypeCache::default(),
@@ -124,28 +123,43 @@ impl Patcher {
     ) -> PatchReport {
         let mut report = PatchReport::new(id);
         report.timings.detect = ms(saved.elapsed());
-        let end = self.steps(change, baseline, inbox, tell, &mut report).err();
+        let end = self.steps(change, baseline, inbox, tell, &mut report);
+        let end = end.map(|(step, applied)| {
+            self.run_newest();
+            if applied {
+                self.history.switched(step)
+            } else {
+                self.history.settled(step)
+            }
+            applied
+        });
+        self.close(end, saved, &mut report);
+        if let Err(error) = self.release(baseline) {
+            tell(&Event::Note(error.to_string()));
+        }
+        report
+    }
+
+    /// Says in `report` how it ended; `Ok` has whether something was switched.
+    fn close(&mut self, end: Result<bool, End>, began: Instant, report: &mut PatchReport) {
         (report.outcome, report.reasons) = match end {
-            None => (Outcome::Applied, std::mem::take(&mut report.reasons)),
-            Some(End::Unchanged) => (Outcome::Unchanged, Vec::new()),
-            Some(End::Superseded) => (Outcome::Superseded, Vec::new()),
-            Some(End::Refused(reasons)) => (Outcome::Refused, reasons),
-            Some(End::CompileError(reasons)) => (Outcome::CompileError, reasons),
-            Some(End::Failed(error)) => (Outcome::Failed, vec![failure(&error)]),
+            Ok(true) => (Outcome::Applied, std::mem::take(&mut report.reasons)),
+            Ok(false) => (Outcome::Unchanged, Vec::new()),
+            Err(End::Superseded) => (Outcome::Superseded, Vec::new()),
+            Err(End::Refused(reasons)) => (Outcome::Refused, reasons),
+            Err(End::CompileError(reasons)) => (Outcome::CompileError, reasons),
+            Err(End::Failed(error)) => (Outcome::Failed, vec![failure(&error)]),
         };
         if report.outcome != Outcome::Applied {
             for list in [&mut report.changed, &mut report.added, &mut report.kept_old] {
                 list.clear();
             }
         }
-        if let Err(error) = self.release(baseline) {
-            tell(&Event::Note(error.to_string()));
-        }
         self.types.tidy();
-        report.timings.total = ms(saved.elapsed());
-        report
+        report.timings.total = ms(began.elapsed());
     }
 
+    /// From the files to the switch; gives what was exchanged, and whether anything runs differently for it.
     fn steps(
         &mut self,
         change: &Change,
@@ -153,7 +167,7 @@ impl Patcher {
         inbox: &mut Inbox,
         tell: &mut dyn FnMut(&Event),
         report: &mut PatchReport,
-    ) -> Result<(), End> {
+    ) -> Result<(Step, bool), End> {
         let before = baseline.inputs();
         let build = compile_change(change, baseline, &mut || saved_again(inbox, &before), tell, report)?;
         let inputs = baseline.inputs();
@@ -165,7 +179,6 @@ impl Patcher {
             // A build script may have written its files anew.
             self.opaque.note(source_files(baseline).cloned());
         }
-        let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
         let clock = Instant::now();
         let link_time_units = facts::link_time_units(baseline, &build);
         if !link_time_units.is_empty() {
@@ -179,16 +192,41 @@ impl Patcher {
             return Err(End::Refused(reasons.into_iter().map(told).collect()));
         }
         self.libraries.extend(&baseline.rlibs)?;
+        let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
+        let generation = self.history.generation() + 1;
+        let course = Course { baseline, generation, inbox, later: &mut later, tell, report };
+        self.exchange(removed, added, &history::End::default(), clock, course)
+    }
+
+    /// From the objects that go and come to the switch. Variables that only `goal` remembers keep their storage.
+    fn exchange(
+        &mut self,
+        removed: Vec<ObjectKey>,
+        added: Vec<NewObject>,
+        goal: &history::End,
+        clock: Instant,
+        course: Course<'_>,
+    ) -> Result<(Step, bool), End> {
         let types = &mut self.types;
         let running = self.running.get()?;
-        let delta = diff::compare(running, removed, added, &mut |objects| {
+        let mut delta = diff::compare(running, removed, added, &mut |objects| {
             types.read_ahead(objects.iter().copied());
             objects.iter().map(|new| types.of(new).functions.clone()).collect()
         });
         if delta.is_empty() && !self.other_layout(&delta)? {
-            self.commit_objects(delta, None)?;
-            return Err(End::Unchanged);
+            return Ok((self.commit_objects(delta, None)?, false));
         }
+        let restored = restore(self.running.get()?, &mut delta, goal);
+        let step = self.judge_and_switch(delta, clock, course);
+        if step.is_err() {
+            let running = self.running.get()?;
+            restored.into_iter().for_each(|name| running.set(name, None));
+        }
+        Ok((step?, true))
+    }
+
+    fn judge_and_switch(&mut self, delta: Delta, clock: Instant, course: Course<'_>) -> Result<Step, End> {
+        let Course { baseline, generation, inbox, later, tell, report } = course;
         let running = self.running.get()?;
         let reach = diff::reach(running, &delta, self.program.threads.room(), &mut self.libraries);
         let entries = load::examine(running, &reach, &self.program.memory)?;
@@ -204,26 +242,26 @@ impl Patcher {
         }
         self.describe(&delta, &reach, report);
         if let Some(proof) = proof.as_ref().filter(|proof| !proof.quiet.is_empty()) {
-            self.await_quiet(proof, inbox, &mut later)?;
+            self.await_quiet(proof, inbox, later)?;
         }
         if reach.functions.is_empty() {
             for location in &moved {
                 self.program.memory.write(location.addr, &location.bytes()).map_err(Error::from)?;
             }
-            self.commit_objects(delta, None)?;
-            return Ok(());
+            return Ok(self.commit_objects(delta, None)?);
         }
         let loaded = self.link_and_load(&reach, &entries, report)?;
-        let committed = self.switch(&loaded, &moved, proof.as_ref(), inbox, &mut later, tell)?;
+        let committed = self.switch(&loaded, &moved, proof.as_ref(), inbox, later, tell)?;
         report.timings.pause = ms(committed.pause);
         let agent = self.program.agent.hello().tid;
         let stacks = stacks(&mut self.unwinder, &committed.threads, agent);
-        report.pending = pending(&stacks, &loaded.image.functions);
+        let functions = &loaded.image.functions;
+        report.pending = pending(&stacks, functions.iter().map(|one| (one.text.as_str(), one.older.as_slice())));
+        self.ledger.note(&loaded.image, generation);
         self.retired.retain(|retired| retired.can_be_entered || may_be_on(&stacks, &retired.bodies));
         let replaced = replaced(self.running.get()?, &delta);
         self.retired.extend(replaced.into_iter().filter(|old| may_be_on(&stacks, &old.bodies)));
-        self.commit_objects(delta, Some(&loaded.image))?;
-        Ok(())
+        Ok(self.commit_objects(delta, Some(&loaded.image))?)
     }
 
     /// Objects of the units on disk that differ from those that run.
@@ -233,17 +271,15 @@ impl Patcher {
         }
         let running = self.running.get()?;
         let mut reader = ObjectReader::default();
-        let mut before = ObjectReader::default();
         let mut removed = Vec::new();
         let mut wanted = Vec::new();
         for (unit, objects) in &self.newest {
             for file in objects {
-                let old = running.by_cgu(*unit, &file.cgu);
-                let known = self.files.get(&(*unit, file.cgu.clone()));
-                if let (Some(key), Some(known)) = (old, known) {
-                    let same_file = known.id == file.id && known.range == file.range;
-                    let same = same_file || *reader.bytes(file)? == *before.bytes(known)?;
-                    if same {
+                if let Some(key) = running.by_cgu(*unit, &file.cgu) {
+                    let known = self.files.get(&(*unit, file.cgu.clone()));
+                    let same_file = known.is_some_and(|known| known.id == file.id && known.range == file.range);
+                    let now = running.object(key).map(|now| now.object.data());
+                    if same_file || now.map(|now| &**now) == Some(&*reader.bytes(file)?) {
                         continue;
                     }
                     removed.push(key);
@@ -257,19 +293,24 @@ impl Patcher {
         Ok((removed, known::read_all(&wanted)?))
     }
 
-    /// What runs is the newest build now.
-    fn commit_objects(&mut self, delta: Delta, image: Option<&link::Image>) -> Result<(), Error> {
+    /// What `delta` brings is what runs now.
+    fn commit_objects(&mut self, delta: Delta, image: Option<&link::Image>) -> Result<Step, Error> {
         let running = self.running.get()?;
         self.retired.extend(liveness::left_behind(running, &delta));
         for object in delta.removed.iter().filter_map(|key| running.object(*key)) {
             self.gone.keep(object, self.types.of(object).types.as_ref());
         }
+        let step = Step::of(running, &delta);
         adopt(running, delta, image);
+        Ok(step.done(running))
+    }
+
+    /// What runs is read from the newest files.
+    fn run_newest(&mut self) {
         for (unit, objects) in self.newest.drain() {
             self.files.retain(|(of, _), _| *of != unit);
             self.files.extend(objects.into_iter().map(|file| ((unit, file.cgu.clone()), file)));
         }
-        Ok(())
     }
 
     /// Removes kept objects that are neither the newest nor those that run.
@@ -334,121 +375,20 @@ impl Patcher {
             list.sort();
         }
     }
+}
 
-    fn link_and_load(&mut self, reach: &Reach, entries: &Entries, report: &mut PatchReport) -> Result<Loaded, End> {
-        let clock = Instant::now();
-        let fatal = |error: link::LinkError| Error::Fatal(error.to_string());
-        let layout = Layout::new(reach, &entries.plans).map_err(fatal)?;
-        let program = &mut self.program;
-        if layout.new_entries() as u64 > program.tables.left() {
-            let full = format!("the table of patched functions has {} entries left", program.tables.left());
-            return Err(refused(DeltaFacts { tables_full: Some(full), ..DeltaFacts::default() }));
-        }
-        let size = layout.size(reach);
-        let Some(reserved) = program.room.find(size) else {
-            let none =
-                format!("{size} bytes are needed near the program's code and {} slots are left", program.room.left());
-            return Err(refused(DeltaFacts { no_room: Some(none), ..DeltaFacts::default() }));
-        };
-        program.room.take(&reserved);
-        let placement = Placement {
-            base: reserved.base,
-            room: reserved.size,
-            table_word: program.tables.word(),
-            first_index: program.tables.next_index(),
-        };
-        let image = link::place(reach, &layout, &entries.plans, &placement).map_err(fatal)?;
-        report.timings.link = ms(clock.elapsed());
-        let clock = Instant::now();
-        let child = program.child();
-        let loaded =
-            load::load(image, &reserved, &program.folder, &mut program.agent, &program.memory, &|| child.is_alive())?;
-        report.timings.load = ms(clock.elapsed());
-        Ok(loaded)
-    }
-
-    /// Waits until no thread is inside a function that may hold a value of a changed type, before anything is loaded: a
-    /// refusal leaves no trace. The switch looks again.
-    fn await_quiet(
-        &mut self,
-        proof: &Liveness,
-        inbox: &mut Inbox,
-        later: &mut dyn FnMut(&mut Inbox) -> bool,
-    ) -> Result<(), End> {
-        let began = Instant::now();
-        let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
-        self.unwinder.refresh(&map).map_err(Error::from)?;
-        let agent = self.program.agent.hello().tid;
-        let mut pauses = Pauses(TRY_AGAIN);
-        loop {
-            if later(inbox) {
-                return Err(End::Superseded);
-            }
-            let quiet = swap::Quiet { functions: &proof.quiet, agent };
-            match swap::held_now(&self.program.memory, &map, &mut self.unwinder, &quiet) {
-                Ok(None) | Err(Error::Busy(_)) => return Ok(()),
-                Ok(Some((thread, function))) if began.elapsed() > QUIET_WITHIN => {
-                    return Err(End::held_up(proof, &thread, &function));
-                }
-                Ok(Some(_)) => {}
-                Err(error) => return Err(End::Failed(error)),
-            }
-            pauses.rest(inbox);
+/// Lets variables that only `goal` has live where they did; gives their names.
+fn restore(running: &mut Running, delta: &mut Delta, goal: &history::End) -> Vec<NameId> {
+    let mut restored = Vec::new();
+    let new: Vec<NameId> = delta.renamed.iter().filter(|(_, old)| old.is_none()).map(|(name, _)| *name).collect();
+    for name in new {
+        if let Some(live) = goal.place_of(running, name).cloned() {
+            delta.renamed.remove(&name);
+            running.set(name, Some(live));
+            restored.push(name);
         }
     }
-
-    fn switch(
-        &mut self,
-        loaded: &Loaded,
-        moved: &[Moved],
-        proof: Option<&Liveness>,
-        inbox: &mut Inbox,
-        later: &mut dyn FnMut(&mut Inbox) -> bool,
-        tell: &mut dyn FnMut(&Event),
-    ) -> Result<Committed, End> {
-        let began = Instant::now();
-        let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
-        self.unwinder.refresh(&map).map_err(Error::from)?;
-        let thread_room = loaded.image.thread_room;
-        let first_values = FirstValues::new(&loaded.image, &self.program.threads);
-        if !first_values.is_empty() {
-            self.program.threads.writing(&thread_room);
-        }
-        let mut told = false;
-        let mut pauses = Pauses(TRY_AGAIN);
-        let agent = self.program.agent.hello().tid;
-        let quiet = proof.map(|proof| swap::Quiet { functions: &proof.quiet, agent });
-        let mut switch = swap::Switch { loaded, moved, first_values, quiet };
-        loop {
-            if later(inbox) {
-                return Err(End::Superseded);
-            }
-            let program = &mut self.program;
-            let (tables, unwinder) = (&mut program.tables, &mut self.unwinder);
-            let attempt = swap::commit(&program.memory, &map, unwinder, tables, &mut switch);
-            let why = match (attempt, proof) {
-                (Ok(Attempt::Done(committed)), _) => {
-                    program.threads.taken(thread_room);
-                    return Ok(committed);
-                }
-                (Ok(Attempt::Held { thread, function }), Some(proof)) if began.elapsed() > QUIET_WITHIN => {
-                    return Err(End::held_up(proof, &thread, &function));
-                }
-                (Ok(Attempt::Held { thread, function }), _) => format!("thread {thread} is inside `{function}`"),
-                (Err(Error::Busy(why)), _) => why,
-                (Err(error), _) => return Err(End::Failed(error)),
-            };
-            let debugger = why.contains("a debugger (pid");
-            if !told && began.elapsed() > TELL_AFTER {
-                tell(&Event::Note(format!("the switch waits: {why}")));
-                told = true;
-            }
-            if !debugger && began.elapsed() > GIVE_UP_AFTER {
-                return Err(refused(DeltaFacts { in_the_way: Some(why), ..DeltaFacts::default() }));
-            }
-            pauses.rest(inbox);
-        }
-    }
+    restored
 }
 
 /// The types of the objects that have any.

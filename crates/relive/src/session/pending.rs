@@ -6,7 +6,6 @@ use relive_wire::LiveAddr;
 
 use crate::binary::names;
 use crate::diff::running::Body;
-use crate::link::LinkedFunction;
 use crate::tell::Pending;
 
 /// The code addresses on one thread's stack.
@@ -37,11 +36,14 @@ pub(super) fn may_be_on(stacks: &[Stack<'_>], bodies: &[Body]) -> bool {
         .any(|stack| stack.addresses.iter().any(|addr| inside(*addr)) || (!stack.is_whole && guessed(stack.thread)))
 }
 
-/// Each changed function that a thread will come back to, once per thread.
-pub(super) fn pending(stacks: &[Stack<'_>], functions: &[LinkedFunction]) -> Vec<Pending> {
-    let mut old: Vec<(LiveAddr, LiveAddr, &LinkedFunction)> = Vec::new();
-    for function in functions {
-        old.extend(function.older.iter().map(|body| (body.addr, body.addr.plus(body.size), function)));
+/// Each changed function that a thread will come back to, once per thread. `functions`: their linkage names and older code.
+pub(super) fn pending<'a>(
+    stacks: &[Stack<'_>],
+    functions: impl Iterator<Item = (&'a str, &'a [Body])>,
+) -> Vec<Pending> {
+    let mut old: Vec<(LiveAddr, LiveAddr, &str)> = Vec::new();
+    for (name, older) in functions {
+        old.extend(older.iter().map(|body| (body.addr, body.addr.plus(body.size), name)));
     }
     old.sort_by_key(|(start, ..)| *start);
     let mut found: Vec<Pending> = Vec::new();
@@ -54,7 +56,7 @@ pub(super) fn pending(stacks: &[Stack<'_>], functions: &[LinkedFunction]) -> Vec
                 continue;
             }
             let one = Pending {
-                function: names::readable(&function.text),
+                function: names::readable(function),
                 thread: format!("{} ({})", captured.thread.name(), captured.thread.tid),
                 why: "it is on this thread's stack and runs its old code until it returns".into(),
             };

@@ -1,7 +1,7 @@
 //! The running program: started with the agent preloaded, reached through its memory and the agent's socket.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,12 +53,17 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts the program as `cargo run` would, with `agent` preloaded; its number goes to `spawned` at once.
-    pub(super) fn start(baseline: &Baseline, agent: &[u8], spawned: &mut dyn FnMut(u32)) -> Result<Started, Error> {
-        let folder = session_folder(&baseline.relive_dir)?;
+    /// Starts the program as `cargo run` would, with `agent` preloaded; its number goes to `spawned` at once. `folder` is
+    /// the session's own.
+    pub(super) fn start(
+        baseline: &Baseline,
+        folder: &Path,
+        agent: &[u8],
+        spawned: &mut dyn FnMut(u32),
+    ) -> Result<Started, Error> {
         let library = folder.join("agent.so");
         fs::write(&library, agent).map_err(|error| Error::file(&library, "write the agent to", error))?;
-        let listener = AgentListener::listen(&folder)?;
+        let listener = AgentListener::listen(folder)?;
         let launch = &baseline.launch;
         let spec = LaunchSpec {
             program: baseline.run_exe.clone(),
@@ -72,11 +77,11 @@ impl Program {
             spawned(child.pid());
             return Ok(Started::Blind(child, "it is linked statically, so nothing can be loaded into it".into()));
         }
-        let spec_agent = AgentSpec { library: &library, slot_dir: &folder, listener: &listener };
+        let spec_agent = AgentSpec { library: &library, slot_dir: folder, listener: &listener };
         let child = Arc::new(launch::spawn(&spec, Some(&spec_agent))?);
         spawned(child.pid());
         drop(listener);
-        match Program::reach(baseline, folder, Arc::clone(&child)) {
+        match Program::reach(baseline, folder.to_path_buf(), Arc::clone(&child)) {
             Ok(program) => Ok(Started::Ready(Box::new(program))),
             // Whatever went wrong, the program was started and goes on; it may also have ended already.
             Err(error) => Ok(Started::Blind(child, error.to_string())),
@@ -128,23 +133,27 @@ fn is_dynamic(exe: &Path) -> Result<bool, Error> {
     executable::has_loader(&file).map_err(|why| Error::file(exe, "read the program headers of", why))
 }
 
-/// A folder for this session's agent, socket and images, closed to other users. Below the target directory, unless the
-/// loader could not preload from there.
-fn session_folder(relive_dir: &Path) -> Result<PathBuf, Error> {
+/// A folder for this session's agent, sockets and images, closed to other users: `session` below relive's folder, or what
+/// a link of that name leads to where the loader could not preload from there.
+pub(super) fn session_folder(relive_dir: &Path) -> Result<PathBuf, Error> {
+    let place = relive_dir.join("session");
     let awkward = relive_dir.as_os_str().as_encoded_bytes().iter().any(|byte| b" :".contains(byte));
-    let folder = if awkward {
-        std::env::temp_dir().join(format!("relive-{}", std::process::id()))
-    } else {
-        relive_dir.join("session")
-    };
-    match fs::remove_dir_all(&folder) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::file(&folder, "empty", error)),
+    let folder =
+        if awkward { std::env::temp_dir().join(format!("relive-{}", std::process::id())) } else { place.clone() };
+    for old in [&place, &folder] {
+        match fs::remove_dir_all(old) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file(old, "empty", error)),
+        }
     }
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.map_err(|error| Error::file(&folder, "create", error))?;
     let closed = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
     closed.map_err(|error| Error::file(&folder, "close", error))?;
-    fs::canonicalize(&folder).map_err(|error| Error::file(&folder, "resolve", error))
+    let folder = fs::canonicalize(&folder).map_err(|error| Error::file(&folder, "resolve", error))?;
+    if awkward {
+        symlink(&folder, &place).map_err(|error| Error::file(&place, "create", error))?;
+    }
+    Ok(folder)
 }

@@ -128,6 +128,17 @@ pub fn held_now(
     held
 }
 
+/// Every thread as it is right now. Nothing is written.
+///
+/// # Errors
+/// `Busy` with the debugger that is attached; `Gone` if the program ended.
+pub fn threads_now(memory: &Memory, map: &MemoryMap) -> Result<Vec<CapturedThread>, Error> {
+    let stopped = stop::stop(memory, &StopOptions::default())?;
+    let threads = stopped.capture_stacks(map);
+    let _ = stopped.resume();
+    Ok(threads?)
+}
+
 impl Quiet<'_> {
     /// A thread that is inside one of the functions, or may be, and the function.
     fn held_by(

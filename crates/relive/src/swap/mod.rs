@@ -10,7 +10,7 @@ mod first_values;
 mod tables;
 mod writes;
 
-pub use commit::{Attempt, Committed, Moved, Quiet, Switch, commit, held_now};
+pub use commit::{Attempt, Committed, Moved, Quiet, Switch, commit, held_now, threads_now};
 pub use first_values::FirstValues;
 pub use tables::Tables;
 pub use writes::Write;

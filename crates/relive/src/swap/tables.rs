@@ -47,6 +47,28 @@ impl Tables {
         TABLE_ENTRIES - u64::from(self.next_index())
     }
 
+    /// Address of the table that is current.
+    #[must_use]
+    pub fn current(&self) -> LiveAddr {
+        self.near.table(self.current as u64)
+    }
+
+    /// Address of the table that the process says is current.
+    ///
+    /// # Errors
+    /// If the process cannot be read.
+    pub fn current_in(&self, memory: &Memory) -> Result<LiveAddr, Error> {
+        Ok(LiveAddr(memory.read_u64(self.word())?))
+    }
+
+    /// Where the current table leads `index` in the process.
+    ///
+    /// # Errors
+    /// If the process cannot be read.
+    pub fn read(&self, memory: &Memory, index: u32) -> Result<LiveAddr, Error> {
+        Ok(LiveAddr(memory.read_u64(self.current().plus(u64::from(index) * 8))?))
+    }
+
     /// Address of the table that is not current.
     #[must_use]
     pub fn other(&self) -> LiveAddr {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// Everything a session says.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -35,6 +37,15 @@ pub enum Event {
     },
     /// The one answer to a change.
     Patch(PatchReport),
+    /// Switches were taken back, or made again, as another process asked.
+    Turned {
+        /// Whether back.
+        back: bool,
+        /// The number of what runs now: how many switches led to it.
+        generation: u64,
+        /// How it went; `id` is 0.
+        report: PatchReport,
+    },
     /// The program ended.
     Exited {
         /// Exit code; 128 + n for signal n.
@@ -83,7 +94,7 @@ pub struct PatchReport {
 }
 
 /// A changed function that still runs its old code somewhere.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// Readable name.
     pub function: String,
@@ -94,7 +105,7 @@ pub struct Pending {
 }
 
 /// One reason, laid out like a compiler error.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// Id of the rule, such as `type-layout`; `rustc` for compile errors.
     pub rule: String,

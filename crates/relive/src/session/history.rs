@@ -1,0 +1,180 @@
+//! The switches of a session that can be taken back, and those that were and can be made again.
+//!
+//! Taking a step back is a change like any other: the objects that ran before are compared with those that run, judged and
+//! switched in. Only what they are is not compiled but remembered here, together with where their variables live, so that
+//! a variable that the step took away comes back with its value.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::binary::object::{NameId, SymbolKind};
+use crate::diff::running::is_definition;
+use crate::diff::{Delta, Live, NewObject, ObjectKey, Running};
+
+/// Steps that are remembered: each keeps the objects of one change mapped.
+const MOST: usize = 100;
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Back,
+    Forth,
+}
+
+/// What one end of a step has and the other has not.
+#[derive(Clone, Default)]
+pub(super) struct End {
+    /// The object of each codegen unit that the step exchanges; nothing where there is none.
+    objects: FxHashMap<(usize, String), Option<NewObject>>,
+    /// Where variables live that only this end has.
+    variables: FxHashMap<NameId, Live>,
+}
+
+/// One switch.
+#[derive(Clone, Default)]
+pub(super) struct Step {
+    before: End,
+    after: End,
+}
+
+/// The steps, the last one first to be taken back.
+#[derive(Default)]
+pub(super) struct History {
+    past: VecDeque<Step>,
+    future: Vec<Step>,
+    /// Steps that are no longer remembered.
+    forgotten: u64,
+}
+
+impl History {
+    /// How many switches led from the program as it was started to what runs.
+    pub(super) fn generation(&self) -> u64 {
+        self.forgotten + self.past.len() as u64
+    }
+
+    /// How many steps can be taken.
+    pub(super) fn left(&self, way: Way) -> usize {
+        match way {
+            Way::Back => self.past.len(),
+            Way::Forth => self.future.len(),
+        }
+    }
+
+    /// What a step that way leads to.
+    pub(super) fn goal(&self, way: Way) -> Option<&End> {
+        match way {
+            Way::Back => self.past.back().map(|step| &step.before),
+            Way::Forth => self.future.last().map(|step| &step.after),
+        }
+    }
+
+    /// That step was taken.
+    pub(super) fn went(&mut self, way: Way) {
+        match way {
+            Way::Back => self.future.extend(self.past.pop_back()),
+            Way::Forth => self.past.extend(self.future.pop()),
+        }
+    }
+
+    /// A change was switched in. What was taken back before it cannot be made again.
+    pub(super) fn switched(&mut self, step: Step) {
+        self.future.clear();
+        self.past.push_back(step);
+        if self.past.len() > MOST {
+            self.past.pop_front();
+            self.forgotten += 1;
+        }
+    }
+
+    /// Objects were exchanged by others that say the same: part of the step before.
+    pub(super) fn settled(&mut self, step: Step) {
+        if let Some(last) = self.past.back_mut() {
+            for (key, object) in step.before.objects {
+                last.before.objects.entry(key).or_insert(object);
+            }
+            last.after.objects.extend(step.after.objects);
+            last.before.variables.extend(step.before.variables);
+            last.after.variables.extend(step.after.variables);
+        }
+    }
+}
+
+impl Step {
+    /// What `delta` exchanges in `running`, before it does.
+    pub(super) fn of(running: &Running, delta: &Delta) -> Step {
+        let mut step = Step::default();
+        let removed: Vec<&NewObject> = delta.removed.iter().filter_map(|key| running.object(*key)).collect();
+        for object in &removed {
+            step.before.objects.insert(key_of(object), Some((*object).clone()));
+            step.after.objects.insert(key_of(object), None);
+        }
+        for object in &delta.objects {
+            step.before.objects.entry(key_of(object)).or_insert(None);
+            step.after.objects.insert(key_of(object), Some(object.clone()));
+        }
+        let kept: FxHashSet<NameId> = delta.objects.iter().flat_map(variables).map(|(name, _)| name).collect();
+        let left = removed.into_iter().flat_map(variables).filter(|(name, _)| !kept.contains(name));
+        step.before.variables = left.filter_map(|(name, text)| Some((name, place(running, name, &text)?))).collect();
+        step
+    }
+
+    /// Where the variables that came live, now that it is done.
+    pub(super) fn done(mut self, running: &Running) -> Step {
+        let before = self.before.objects.values().flatten().flat_map(variables);
+        let known: FxHashSet<NameId> = before.map(|(name, _)| name).collect();
+        let came = self.after.objects.values().flatten().flat_map(variables).filter(|(name, _)| !known.contains(name));
+        self.after.variables = came.filter_map(|(name, text)| Some((name, place(running, name, &text)?))).collect();
+        self
+    }
+}
+
+impl End {
+    /// What has to go and to come in `running` to get there.
+    pub(super) fn exchange(&self, running: &Running) -> (Vec<ObjectKey>, Vec<NewObject>) {
+        let (mut removed, mut added) = (Vec::new(), Vec::new());
+        let mut all: Vec<_> = self.objects.iter().collect();
+        all.sort_by_key(|(key, _)| *key);
+        for ((unit, cgu), object) in all {
+            let key = running.by_cgu(*unit, cgu);
+            let now = key.and_then(|key| running.object(key));
+            let is_there = match (now, object) {
+                (Some(now), Some(object)) => Arc::ptr_eq(&now.object, &object.object),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            if !is_there {
+                removed.extend(key);
+                added.extend(object.clone());
+            }
+        }
+        (removed, added)
+    }
+
+    /// The codegen units that it is about.
+    pub(super) fn names(&self) -> impl Iterator<Item = &(usize, String)> {
+        self.objects.keys()
+    }
+
+    /// Where a variable lives that nothing in `running` has.
+    pub(super) fn place_of(&self, running: &Running, name: NameId) -> Option<&Live> {
+        self.variables.get(&name).filter(|_| running.definitions(name).is_empty())
+    }
+}
+
+fn key_of(object: &NewObject) -> (usize, String) {
+    (object.unit, object.cgu.clone())
+}
+
+fn place(running: &Running, name: NameId, text: &str) -> Option<Live> {
+    running.resolve(name, text).ok().flatten().filter(|live| !matches!(live, Live::Function(_)))
+}
+
+/// The variables that an object defines for others to see.
+fn variables(object: &NewObject) -> impl Iterator<Item = (NameId, String)> + '_ {
+    let object = &object.object;
+    let defined = object.symbols.iter().filter(|symbol| is_definition(object, symbol));
+    let is_variable = |kind| matches!(kind, SymbolKind::Object | SymbolKind::Tls | SymbolKind::Unsaid);
+    defined.filter(move |symbol| is_variable(symbol.kind)).map(|symbol| (symbol.id, object.name(symbol).to_owned()))
+}

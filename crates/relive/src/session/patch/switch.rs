@@ -1,0 +1,159 @@
+//! From what was accepted to the switch: linking, loading, and waiting for threads that are in the way.
+
+use std::time::{Duration, Instant};
+
+use relive_process::maps::MemoryMap;
+
+use super::{Patcher, ms};
+use crate::Error;
+use crate::diff::Reach;
+use crate::judge::{DeltaFacts, Liveness};
+use crate::link::{self, Layout, Placement};
+use crate::load::{self, Entries, Loaded};
+use crate::session::end::{End, refused};
+use crate::session::inbox::Inbox;
+use crate::swap::{self, Attempt, Committed, FirstValues, Moved};
+use crate::tell::{Event, PatchReport};
+
+/// How long a switch is tried before the user is told who is in the way.
+const TELL_AFTER: Duration = Duration::from_millis(250);
+/// First pause between two tries, so that the thread in the way gets on.
+const TRY_AGAIN: Duration = Duration::from_millis(2);
+/// Longest pause between two tries: longer than ordinary timeouts, which every stop starts anew.
+const TRY_AGAIN_MOST: Duration = Duration::from_millis(1000);
+/// How long a switch is tried at all. A debugger may stay attached for as long as it likes.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
+/// How long a switch waits for functions that must not be on a stack. A loop that handles the type never leaves them.
+const QUIET_WITHIN: Duration = Duration::from_secs(3);
+
+/// The pauses between tries, each twice as long as the one before.
+struct Pauses(Duration);
+
+impl Pauses {
+    fn rest(&mut self, inbox: &mut Inbox) {
+        inbox.wait(self.0);
+        self.0 = (self.0 * 2).min(TRY_AGAIN_MOST);
+    }
+}
+
+impl Patcher {
+    pub(super) fn link_and_load(
+        &mut self,
+        reach: &Reach,
+        entries: &Entries,
+        report: &mut PatchReport,
+    ) -> Result<Loaded, End> {
+        let clock = Instant::now();
+        let fatal = |error: link::LinkError| Error::Fatal(error.to_string());
+        let layout = Layout::new(reach, &entries.plans).map_err(fatal)?;
+        let program = &mut self.program;
+        if layout.new_entries() as u64 > program.tables.left() {
+            let full = format!("the table of patched functions has {} entries left", program.tables.left());
+            return Err(refused(DeltaFacts { tables_full: Some(full), ..DeltaFacts::default() }));
+        }
+        let size = layout.size(reach);
+        let Some(reserved) = program.room.find(size) else {
+            let none =
+                format!("{size} bytes are needed near the program's code and {} slots are left", program.room.left());
+            return Err(refused(DeltaFacts { no_room: Some(none), ..DeltaFacts::default() }));
+        };
+        program.room.take(&reserved);
+        let placement = Placement {
+            base: reserved.base,
+            room: reserved.size,
+            table_word: program.tables.word(),
+            first_index: program.tables.next_index(),
+        };
+        let image = link::place(reach, &layout, &entries.plans, &placement).map_err(fatal)?;
+        report.timings.link = ms(clock.elapsed());
+        let clock = Instant::now();
+        let child = program.child();
+        let loaded =
+            load::load(image, &reserved, &program.folder, &mut program.agent, &program.memory, &|| child.is_alive())?;
+        report.timings.load = ms(clock.elapsed());
+        Ok(loaded)
+    }
+
+    /// Waits until no thread is inside a function that may hold a value of a changed type, before anything is loaded: a
+    /// refusal leaves no trace. The switch looks again.
+    pub(super) fn await_quiet(
+        &mut self,
+        proof: &Liveness,
+        inbox: &mut Inbox,
+        later: &mut dyn FnMut(&mut Inbox) -> bool,
+    ) -> Result<(), End> {
+        let began = Instant::now();
+        let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
+        self.unwinder.refresh(&map).map_err(Error::from)?;
+        let agent = self.program.agent.hello().tid;
+        let mut pauses = Pauses(TRY_AGAIN);
+        loop {
+            if later(inbox) {
+                return Err(End::Superseded);
+            }
+            let quiet = swap::Quiet { functions: &proof.quiet, agent };
+            match swap::held_now(&self.program.memory, &map, &mut self.unwinder, &quiet) {
+                Ok(None) | Err(Error::Busy(_)) => return Ok(()),
+                Ok(Some((thread, function))) if began.elapsed() > QUIET_WITHIN => {
+                    return Err(End::held_up(proof, &thread, &function));
+                }
+                Ok(Some(_)) => {}
+                Err(error) => return Err(End::Failed(error)),
+            }
+            pauses.rest(inbox);
+        }
+    }
+
+    pub(super) fn switch(
+        &mut self,
+        loaded: &Loaded,
+        moved: &[Moved],
+        proof: Option<&Liveness>,
+        inbox: &mut Inbox,
+        later: &mut dyn FnMut(&mut Inbox) -> bool,
+        tell: &mut dyn FnMut(&Event),
+    ) -> Result<Committed, End> {
+        let began = Instant::now();
+        let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
+        self.unwinder.refresh(&map).map_err(Error::from)?;
+        let thread_room = loaded.image.thread_room;
+        let first_values = FirstValues::new(&loaded.image, &self.program.threads);
+        if !first_values.is_empty() {
+            self.program.threads.writing(&thread_room);
+        }
+        let mut told = false;
+        let mut pauses = Pauses(TRY_AGAIN);
+        let agent = self.program.agent.hello().tid;
+        let quiet = proof.map(|proof| swap::Quiet { functions: &proof.quiet, agent });
+        let mut switch = swap::Switch { loaded, moved, first_values, quiet };
+        loop {
+            if later(inbox) {
+                return Err(End::Superseded);
+            }
+            let program = &mut self.program;
+            let (tables, unwinder) = (&mut program.tables, &mut self.unwinder);
+            let attempt = swap::commit(&program.memory, &map, unwinder, tables, &mut switch);
+            let why = match (attempt, proof) {
+                (Ok(Attempt::Done(committed)), _) => {
+                    program.threads.taken(thread_room);
+                    return Ok(committed);
+                }
+                (Ok(Attempt::Held { thread, function }), Some(proof)) if began.elapsed() > QUIET_WITHIN => {
+                    return Err(End::held_up(proof, &thread, &function));
+                }
+                (Ok(Attempt::Held { thread, function }), _) => format!("thread {thread} is inside `{function}`"),
+                (Err(Error::Busy(why)), _) => why,
+                (Err(error), _) => return Err(End::Failed(error)),
+            };
+            let debugger = why.contains("a debugger (pid");
+            if !told && began.elapsed() > TELL_AFTER {
+                tell(&Event::Note(format!("the switch waits: {why}")));
+                told = true;
+            }
+            if !debugger && began.elapsed() > GIVE_UP_AFTER {
+                return Err(refused(DeltaFacts { in_the_way: Some(why), ..DeltaFacts::default() }));
+            }
+            pauses.rest(inbox);
+        }
+    }
+}
