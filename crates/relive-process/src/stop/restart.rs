@@ -2,15 +2,15 @@
 //!
 //! The kernel itself makes most interrupted calls again when a stop was all there was. A few return `EINTR` to the
 //! program at once, which documents say only happens with a handled signal, and programs rely on that. Their result is
-//! still in the register when the thread is stopped, and their instruction is right before the next one: stepping back
-//! over it makes the call anew. Relative timeouts start anew as well.
+//! still in the register when the thread is stopped. It is exchanged for the one by which the kernel knows a call that is
+//! to be made again unless a handler runs first (`ERESTARTNOHAND`, `arch/x86/kernel/signal.c`). So the kernel decides when
+//! the thread goes on, and a signal that comes in the last moment ends the call as it should. Relative timeouts start anew.
 
 use std::io;
 
 use relive_wire::LiveAddr;
 
 use crate::memory::Memory;
-use crate::status::{self, Status};
 use crate::sys;
 
 /// Calls that return `EINTR` after a mere stop and that can be made again: nothing was done when they say so.
@@ -41,19 +41,16 @@ const CALLS: [libc::c_long; 22] = [
 ];
 /// Not among libc's names.
 const SYS_IO_PGETEVENTS: libc::c_long = 333;
-/// `syscall`.
+/// "Restart if no handler", a result that no program ever sees.
+const ERESTARTNOHAND: i64 = 514;
+/// `syscall`. A call that was made in another way has other numbers.
 const INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 
-/// Has the stopped thread `tid` make its call again if the stop alone ended it. `signal` is what will be delivered
-/// when it is let go; a signal that does nothing would not have ended the call.
-pub(super) fn repeat_interrupted_call(memory: &Memory, tid: u32, signal: i32) -> io::Result<()> {
+/// Has the stopped thread `tid` make its call again if no handler runs when it is let go.
+pub(super) fn repeat_interrupted_call(memory: &Memory, tid: u32) -> io::Result<()> {
     let mut registers = sys::registers(tid)?;
     let interrupted = registers.rax.cast_signed() == -i64::from(libc::EINTR);
     if !interrupted || !CALLS.contains(&registers.orig_rax.cast_signed()) {
-        return Ok(());
-    }
-    let Ok(status) = Status::read(memory.pid(), tid) else { return Ok(()) };
-    if status.deliverable != 0 || (signal != 0 && status.ineffective & status::bit(signal) == 0) {
         return Ok(());
     }
     let call_at = registers.rip.wrapping_sub(INSTRUCTION.len() as u64);
@@ -61,9 +58,6 @@ pub(super) fn repeat_interrupted_call(memory: &Memory, tid: u32, signal: i32) ->
     if memory.read(LiveAddr(call_at), &mut instruction).is_err() || instruction != INSTRUCTION {
         return Ok(());
     }
-    registers.rip = call_at;
-    registers.rax = registers.orig_rax;
-    // The thread is no longer in a call as far as the kernel's own restarting goes.
-    registers.orig_rax = u64::MAX;
+    registers.rax = (-ERESTARTNOHAND).cast_unsigned();
     sys::set_registers(tid, &registers)
 }

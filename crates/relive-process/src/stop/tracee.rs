@@ -84,7 +84,7 @@ impl<'a> Tracees<'a> {
         let mut result = Ok(());
         for (tid, state) in self.order.iter().filter_map(|tid| Some((*tid, *self.states.get(tid)?))) {
             let State::Stopped { signal } = state else { continue };
-            let prepared = restart::repeat_interrupted_call(self.memory, tid, signal);
+            let prepared = restart::repeat_interrupted_call(self.memory, tid);
             for (step, outcome) in [("repeat the call", prepared), ("let go", sys::detach(tid, signal))] {
                 match outcome {
                     // It was killed while it was stopped.

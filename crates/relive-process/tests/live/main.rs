@@ -1,5 +1,6 @@
 //! The crate against real processes: small C programs, stopped, written to, unwound and asked through the agent.
 
 mod agent;
+mod calls;
 mod stop;
 mod support;

@@ -181,7 +181,7 @@ fn a_main_thread_that_has_ended_is_no_obstacle() {
     let program = Program::start("threads", "leader-exits");
     // The memory of the process goes by its main thread: it is opened in time, as relive does.
     let memory = program.memory();
-    set_word(&program, 4, 1);
+    program.set_word(4, 1);
     program.wait_until("the main thread has ended", |program| program.state() == 'Z');
     for _ in 0..50 {
         let stopped = stop(&memory, &StopOptions::default()).expect("a thread of the program runs");
@@ -242,7 +242,7 @@ fn a_program_that_replaces_itself_is_gone_and_unharmed() {
 fn a_thread_that_cannot_stop_makes_it_busy_and_all_go_on() {
     let program = Program::start("threads", "vfork");
     // A stop inside vfork lasts as long as the child; the child is told to end only at the end of the test.
-    set_word(&program, 4, 1);
+    program.set_word(4, 1);
     program.wait_until("the child runs", |program| program.word(2) == 1);
     let start = Instant::now();
     let result = stop(&program.memory(), &StopOptions { deadline: Duration::from_millis(50) });
@@ -251,14 +251,8 @@ fn a_thread_that_cannot_stop_makes_it_busy_and_all_go_on() {
     assert!(took < Duration::from_secs(1), "{took:?}");
     let before = program.word(1);
     program.wait_until("the other thread advances", |program| program.word(1) > before);
-    set_word(&program, 5, 1);
+    program.set_word(5, 1);
     assert_eq!(program.end(), Some(21));
-}
-
-fn set_word(program: &Program, index: u64, value: u64) {
-    use std::os::unix::fs::FileExt;
-    let board = std::fs::File::options().write(true).open(program.board()).expect("the directory is ours");
-    board.write_all_at(&value.to_le_bytes(), index * 8).expect("the directory is ours");
 }
 
 /// The frames of each thread, by thread number.

@@ -1,5 +1,6 @@
 //! Small programs for the tests: compiled with `cc`, started, and watched through a file that both sides map or read.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Mutex;
@@ -52,7 +53,7 @@ impl Program {
         let dir = directory(&format!("{name}-{mode}"));
         let program = compile(name, &dir, &[]);
         let board = dir.join("board");
-        std::fs::write(&board, [0; 512]).expect("the directory is ours");
+        std::fs::write(&board, [0; 4096]).expect("the directory is ours");
         let child = Command::new(program).arg(&board).arg(mode).spawn().expect("the program was just built");
         let program = Program { child, board };
         program.wait_until("it is ready", |program| program.word(0) == 1);
@@ -79,6 +80,12 @@ impl Program {
         u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
     }
 
+    /// Tells the program something.
+    pub(crate) fn set_word(&self, index: u64, value: u64) {
+        let board = std::fs::File::options().write(true).open(&self.board).expect("the directory is ours");
+        board.write_all_at(&value.to_le_bytes(), index * 8).expect("the directory is ours");
+    }
+
     pub(crate) fn words(&self, range: std::ops::Range<usize>) -> Vec<u64> {
         range.map(|index| self.word(index)).collect()
     }
@@ -94,8 +101,13 @@ impl Program {
 
     /// The state letter of the main thread.
     pub(crate) fn state(&self) -> char {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
+        state(&format!("/proc/{}/stat", self.pid()))
+    }
+
+    /// The state letters of all threads.
+    pub(crate) fn threads(&self) -> Vec<char> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        tasks.map(|task| state(&format!("{}/stat", task.path().display()))).collect()
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -107,6 +119,11 @@ impl Program {
     pub(crate) fn end(mut self) -> Option<i32> {
         self.child.wait().expect("it is our child").code()
     }
+}
+
+fn state(stat: &str) -> char {
+    let stat = std::fs::read_to_string(stat).unwrap_or_default();
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
 }
 
 impl Drop for Program {

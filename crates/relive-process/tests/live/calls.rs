@@ -1,0 +1,95 @@
+//! Blocking calls and the stop: each call of the matrix in a thread of its own, woken, run out of time, or interrupted by a
+//! signal, while the process is stopped again and again. What a call gives must be what it gives without any stop.
+
+use crate::support::Program;
+use relive_process::stop::{StopOptions, stop};
+
+/// Word of the state of call `call`: 1 inside, 2 done. Behind it: result, error number, microseconds.
+const fn state(call: usize) -> usize {
+    64 + 4 * call
+}
+
+/// What one call gave.
+#[derive(Debug, PartialEq, Eq)]
+struct Made {
+    name: String,
+    result: i64,
+    error: u64,
+    micros: u64,
+}
+
+/// A started matrix, all of whose calls block.
+fn matrix(kind: &str) -> (Program, Vec<String>) {
+    let program = Program::start("calls", kind);
+    let names = std::fs::read_to_string(program.board().with_file_name("names")).expect("the program wrote it");
+    let names: Vec<String> = names.lines().map(str::to_owned).collect();
+    assert_eq!(names.len() as u64, program.word(1));
+    program.wait_until("every call blocks", |program| {
+        let inside = (0..names.len()).all(|call| program.word(state(call)) >= 1);
+        inside && program.threads().iter().all(|state| *state == 'S')
+    });
+    (program, names)
+}
+
+/// Stops until the calls are over, at least once before they are woken.
+fn made(program: &Program, names: &[String]) -> Vec<Made> {
+    let all_done = || (0..names.len()).all(|call| program.word(state(call)) == 2);
+    let mut stops = 0;
+    let stop_once = || {
+        let stopped = stop(&program.memory(), &StopOptions::default()).expect("the program runs and is ours");
+        stopped.resume().expect("all threads were as the kernel promises");
+    };
+    (0..20).for_each(|_| stop_once());
+    program.set_word(2, 1);
+    while !all_done() && stops < 3000 {
+        stop_once();
+        stops += 1;
+        std::thread::yield_now();
+    }
+    program.wait_until("every call is done", |_| all_done());
+    let one = |(call, name): (usize, &String)| Made {
+        name: name.clone(),
+        result: program.word(state(call) + 1).cast_signed(),
+        error: program.word(state(call) + 2),
+        micros: program.word(state(call) + 3),
+    };
+    names.iter().enumerate().map(one).collect()
+}
+
+#[test]
+fn calls_that_are_woken_give_what_they_wait_for() {
+    let (program, names) = matrix("wake");
+    assert!(names.len() >= 38, "{names:?}");
+    let made = made(&program, &names);
+    let bad: Vec<_> = made.iter().filter(|made| made.result < 0).collect();
+    assert!(bad.is_empty(), "{bad:?}");
+    program.set_word(3, 1);
+    assert_eq!(program.end(), Some(0));
+}
+
+#[test]
+fn calls_with_a_deadline_run_out_of_time_and_not_before() {
+    const WAIT: u64 = 400_000;
+    let (program, names) = matrix("deadline");
+    assert!(names.len() >= 24, "{names:?}");
+    let made = made(&program, &names);
+    let bad: Vec<_> = made.iter().filter(|made| made.result != 0 || made.micros < WAIT).collect();
+    assert!(bad.is_empty(), "{bad:?}");
+    program.set_word(3, 1);
+    assert_eq!(program.end(), Some(0));
+}
+
+#[test]
+fn calls_that_a_handled_signal_ends_say_so_once() {
+    const EINTR: u64 = 4;
+    for _ in 0..5 {
+        let (program, names) = matrix("signal");
+        assert!(names.len() >= 40, "{names:?}");
+        let made = made(&program, &names);
+        let bad: Vec<_> = made.iter().filter(|made| made.result != -1 || made.error != EINTR).collect();
+        assert!(bad.is_empty(), "{bad:?}");
+        assert_eq!(program.word(62), names.len() as u64, "signals that were handled");
+        program.set_word(3, 1);
+        assert_eq!(program.end(), Some(0));
+    }
+}
