@@ -2,7 +2,8 @@
 //!
 //! Before the program runs they do what they always do. While it runs, SIGINT and SIGQUIT are ignored, because the
 //! program has them from the terminal itself, and SIGTERM and SIGHUP are passed on to it. A signal that was ignored
-//! when relive was started (`nohup`) stays ignored, for the program too.
+//! when relive was started (`nohup`) stays ignored, for the program too. SIGXFSZ is ignored at all times: a file that would
+//! become too large is an error of the write, and no end of the session.
 //!
 //! Handlers are used and not `SIG_IGN`, which the program would inherit.
 
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
@@ -26,13 +27,14 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Takes over the four signals, as far as they were not ignored.
+    /// Takes over the five signals, as far as they were not ignored.
     ///
     /// # Errors
     /// What the system says.
     pub fn start() -> io::Result<Relay> {
         let ignored = ignored_from(&fs::read_to_string("/proc/self/status").unwrap_or_default());
-        let mine = [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ];
+        let mine = all.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
         let mut signals = Signals::new(mine)?;
         let relay = Relay { program: Arc::new(AtomicI32::new(0)) };
         let program = Arc::clone(&relay.program);
@@ -56,6 +58,9 @@ impl Relay {
 }
 
 fn answer(signal: c_int, program: i32) {
+    if signal == SIGXFSZ {
+        return;
+    }
     let Some(program) = Pid::from_raw(program) else {
         // Ends this process; if it cannot, the session ends by itself soon enough.
         let _ = emulate_default_handler(signal);

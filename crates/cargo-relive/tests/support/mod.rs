@@ -114,6 +114,12 @@ impl Running {
         .map_err(|why| format!("no answer to the save: {why}"))
     }
 
+    /// Waits until relive's own text has `text` in it.
+    pub fn wait_stderr(&mut self, text: &str, wait: Duration) -> Result<(), String> {
+        self.wait(wait, |running| running.stderr().contains(text).then_some(()))
+            .map_err(|why| format!("nothing with `{text}` on stderr: {why}"))
+    }
+
     /// Looks until `done` gives something. A look follows every line of the program.
     fn wait<T>(&mut self, wait: Duration, done: impl Fn(&Running) -> Option<T>) -> Result<T, String> {
         let end = Instant::now() + wait;

@@ -161,7 +161,9 @@ impl Snapshot {
     fn read_symbols<'d>(&mut self, sections: &SectionTable<'d, Header>, data: &'d [u8]) -> Result<(), ObjectError> {
         let table = sections.symbols(LE, data, elf::SHT_SYMTAB).map_err(bad("symbol table"))?;
         if table.is_empty() {
-            return Err(ObjectError("no symbol table (stripped?)".into()));
+            return Err(ObjectError(
+                "it has no symbol table; set `strip = false` in the profile and start anew".into(),
+            ));
         }
         let string_section = sections.section(table.string_section()).map_err(bad("string table"))?;
         let start = string_section.sh_offset(LE);

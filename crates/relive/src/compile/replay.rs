@@ -75,6 +75,10 @@ pub(crate) fn replay(
         let mut files: Vec<PathBuf> = inputs(unit, &out_dir).unwrap_or_default();
         let first = said.first(&status.to_string());
         files.extend(said.files);
+        if said.rendered.is_empty() {
+            // It was killed, or could not even say that it cannot write.
+            said.rendered.push(format!("error: {}", first.message));
+        }
         return Ok(Replayed::Failed(Failure { first, rendered: said.rendered, files, started }));
     }
     if unit.is_lib {

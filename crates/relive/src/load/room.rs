@@ -4,6 +4,7 @@
 //! file under the name that the agent announced for each of them. Nothing is ever given back: old code may be on a stack.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use relive_wire::near::{IMAGE_ALIGN, SLOT_COUNT, SLOT_SIZE};
@@ -71,12 +72,19 @@ impl Reserved {
     pub fn write(&self, file: &[u8], folder: &Path) -> Result<PathBuf, Error> {
         let name = |slot: u64| folder.join(format!("{slot:04}.so"));
         let path = name(self.first);
-        fs::write(&path, file).map_err(|error| Error::file(&path, "write the image to", error))?;
+        fs::write(&path, file).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::file(
+                &path,
+                "write the image to",
+                "its folder was removed, by `cargo clean` perhaps; start relive again",
+            ),
+            _ => Error::file(&path, "write the image to", error),
+        })?;
         for slot in self.first + 1..self.first + self.count {
             let other = name(slot);
             match fs::remove_file(&other) {
                 Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::file(&other, "replace", error)),
             }
             fs::hard_link(&path, &other).map_err(|error| Error::file(&other, "link the image to", error))?;

@@ -13,8 +13,9 @@ use crate::binary::object::{NameId, SymbolKind};
 use crate::diff::running::is_definition;
 use crate::diff::{Delta, Live, NewObject, ObjectKey, Running};
 
-/// Steps that are remembered: each keeps the objects of one change mapped.
-const MOST: usize = 100;
+/// Steps that are remembered, and objects that may be kept for them.
+const STEPS: usize = 100;
+const OBJECTS: usize = 512;
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,9 @@ impl History {
     pub(super) fn switched(&mut self, step: Step) {
         self.future.clear();
         self.past.push_back(step);
-        if self.past.len() > MOST {
+        let objects = |past: &VecDeque<Step>| past.iter().map(|step| step.before.objects.len()).sum::<usize>();
+        // The last one can always be taken back.
+        while self.past.len() > STEPS || (self.past.len() > 1 && objects(&self.past) > OBJECTS) {
             self.past.pop_front();
             self.forgotten += 1;
         }
@@ -177,4 +180,49 @@ fn variables(object: &NewObject) -> impl Iterator<Item = (NameId, String)> + '_ 
     let defined = object.symbols.iter().filter(|symbol| is_definition(object, symbol));
     let is_variable = |kind| matches!(kind, SymbolKind::Object | SymbolKind::Tls | SymbolKind::Unsaid);
     defined.filter(move |symbol| is_variable(symbol.kind)).map(|symbol| (symbol.id, object.name(symbol).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(objects: usize) -> Step {
+        let mut step = Step::default();
+        step.before.objects.extend((0..objects).map(|number| ((0, number.to_string()), None)));
+        step
+    }
+
+    #[test]
+    fn steps_go_back_and_forth_until_another_is_made() {
+        let mut history = History::default();
+        assert!(history.goal(Way::Back).is_none() && history.goal(Way::Forth).is_none());
+        (0..3).for_each(|_| history.switched(step(1)));
+        history.went(Way::Back);
+        history.went(Way::Back);
+        assert_eq!((history.generation(), history.left(Way::Back), history.left(Way::Forth)), (1, 1, 2));
+        history.went(Way::Forth);
+        assert_eq!((history.generation(), history.left(Way::Back), history.left(Way::Forth)), (2, 2, 1));
+        history.switched(step(1));
+        assert_eq!((history.generation(), history.left(Way::Back), history.left(Way::Forth)), (3, 3, 0));
+    }
+
+    #[test]
+    fn what_is_forgotten_still_counts_as_a_generation() {
+        let mut history = History::default();
+        (0..STEPS + 20).for_each(|_| history.switched(step(1)));
+        assert_eq!((history.generation(), history.left(Way::Back)), (STEPS as u64 + 20, STEPS));
+        history.switched(step(OBJECTS + 1));
+        assert_eq!((history.generation(), history.left(Way::Back)), (STEPS as u64 + 21, 1));
+    }
+
+    #[test]
+    fn objects_that_settle_are_part_of_the_step_before() {
+        let mut history = History::default();
+        history.settled(step(3));
+        assert_eq!(history.generation(), 0);
+        history.switched(step(1));
+        history.settled(step(3));
+        assert_eq!(history.generation(), 1);
+        assert_eq!(history.goal(Way::Back).map(|end| end.names().count()), Some(3));
+    }
 }
