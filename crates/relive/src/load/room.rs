@@ -72,13 +72,12 @@ impl Reserved {
     pub fn write(&self, file: &[u8], folder: &Path) -> Result<PathBuf, Error> {
         let name = |slot: u64| folder.join(format!("{slot:04}.so"));
         let path = name(self.first);
-        fs::write(&path, file).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::file(
-                &path,
-                "write the image to",
-                "its folder was removed, by `cargo clean` perhaps; start relive again",
-            ),
-            _ => Error::file(&path, "write the image to", error),
+        fs::write(&path, file).map_err(|error| {
+            let why = match error.kind() == ErrorKind::NotFound {
+                true => "its folder was removed, by `cargo clean` perhaps; start relive again".to_owned(),
+                false => error.to_string(),
+            };
+            Error::file(&path, "write the image to", why)
         })?;
         for slot in self.first + 1..self.first + self.count {
             let other = name(slot);
