@@ -2,7 +2,8 @@
 //!
 //! Debug information has lines for functions and variables, but none for types and traits. So the crate's own files are
 //! read along the item's path, from the root through the modules it names, by a function that the session hands in. What
-//! macros make, and what two items of one function could be, is not found: no line is better than a wrong one.
+//! macros make is not found, and of several items of one name in a function only the function: no line is better than a
+//! wrong one.
 #![allow(clippy::wildcard_enum_match_arm, reason = "the syntax of Rust has more kinds of items than those looked for")]
 
 use std::path::{Path, PathBuf};
@@ -119,19 +120,34 @@ fn path_attribute(module: &ItemMod) -> Option<String> {
     Some(text.value())
 }
 
-/// The line of the definition that `path` leads to, in functions and impls too. Of several none is taken.
+/// The line of the definition that `path` leads to, in functions and impls too. Of several in one function it is the
+/// function's line; of others none is taken.
 fn defined(items: &[Item], path: &[&str], parts: &[&str]) -> Option<u32> {
     let (name, outer) = path.split_last()?;
-    let mut search = Search { name, function: outer.last().copied(), inside: Vec::new(), found: Vec::new() };
+    let mut search =
+        Search { name, function: outer.last().copied(), impls: 0, block: None, inside: Vec::new(), found: Vec::new() };
     items.iter().for_each(|item| search.visit_item(item));
     let mut found = search.found;
-    // What the path says of the function that it is in decides, unless it has no name.
+    // What the path says of the function that it is in decides, unless it has no name; then which impl that is in.
     if found.len() > 1 {
         found.retain(|definition| definition.fits);
     }
-    let [definition] = found.as_slice() else { return None };
-    let part = parts.iter().find_map(|part| definition.parts.iter().find(|(known, _)| known == part));
-    u32::try_from(part.map_or(definition.line, |(_, line)| *line)).ok()
+    let block = outer.iter().find_map(|part| part.strip_prefix("{impl#")?.strip_suffix('}')?.parse::<usize>().ok());
+    if found.len() > 1 && found.iter().any(|definition| definition.block == block) {
+        found.retain(|definition| definition.block == block);
+    }
+    let line = match found.as_slice() {
+        [definition] => {
+            let part = parts.iter().find_map(|part| definition.parts.iter().find(|(known, _)| known == part));
+            part.map_or(definition.line, |(_, line)| *line)
+        }
+        [first, rest @ ..] => {
+            let function = first.function.filter(|line| rest.iter().all(|other| other.function == Some(*line)));
+            function?
+        }
+        [] => return None,
+    };
+    u32::try_from(line).ok()
 }
 
 /// A definition of the name that is looked for.
@@ -139,6 +155,10 @@ struct Definition {
     line: usize,
     /// It stands where the path says.
     fits: bool,
+    /// The line of the function that it stands in.
+    function: Option<usize>,
+    /// The number of the impl that it stands in, as the compiler counts those that no macro makes.
+    block: Option<usize>,
     /// Its fields, variants or methods and their lines.
     parts: Vec<(String, usize)>,
 }
@@ -148,21 +168,30 @@ struct Search<'a> {
     name: &'a str,
     /// The last part of the path before the name.
     function: Option<&'a str>,
-    /// The functions around the present place, outermost first.
-    inside: Vec<String>,
+    /// Impls of the module so far, and which of them is around the present place.
+    impls: usize,
+    block: Option<usize>,
+    /// The functions around the present place and their lines, outermost first.
+    inside: Vec<(String, usize)>,
     found: Vec<Definition>,
 }
 
 impl Search<'_> {
     fn offer(&mut self, ident: &Ident, parts: Vec<(String, usize)>) {
         if ident == self.name {
-            let fits = self.inside.last().map(String::as_str) == self.function;
-            self.found.push(Definition { line: line_of(ident.span()), fits, parts });
+            let around = self.inside.last();
+            self.found.push(Definition {
+                line: line_of(ident.span()),
+                fits: around.map(|(name, _)| name.as_str()) == self.function,
+                function: around.map(|(_, line)| *line),
+                block: self.block,
+                parts,
+            });
         }
     }
 
     fn within(&mut self, ident: &Ident, look: impl FnOnce(&mut Self)) {
-        self.inside.push(ident.to_string());
+        self.inside.push((ident.to_string(), line_of(ident.span())));
         look(self);
         self.inside.pop();
     }
@@ -216,6 +245,18 @@ impl<'ast> Visit<'ast> for Search<'_> {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
         self.offer(&item.sig.ident, Vec::new());
         self.within(&item.sig.ident, |search| visit::visit_item_fn(search, item));
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
+        // Those in functions are counted for themselves.
+        if self.inside.is_empty() {
+            self.block = Some(self.impls);
+            self.impls += 1;
+        }
+        visit::visit_item_impl(self, item);
+        if self.inside.is_empty() {
+            self.block = None;
+        }
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
@@ -286,6 +327,14 @@ fn end() {
     static COUNT: u8 = 3;
 }
 mod World {}
+impl World {
+    fn come() { struct Local { a: u8,
+        b: u8 } }
+}
+fn twice() {
+    { struct Same; }
+    { struct Same; }
+}
 ";
 
     fn read(path: &Path) -> Option<String> {
@@ -357,6 +406,13 @@ mod World {}
         found("app::Animal::legs::Four", &[], "/p/src/main.rs:24");
         found("app::end::COUNT", &[], "/p/src/main.rs:37");
         found("app::COUNT", &[], "");
+    }
+
+    #[test]
+    fn items_of_one_name_go_by_their_impl_or_else_by_their_function() {
+        found("app::{impl#1}::come::Local", &["b"], "/p/src/main.rs:42");
+        found("app::{impl#7}::come::Local", &[], "");
+        found("app::twice::Same", &[], "/p/src/main.rs:44");
     }
 
     #[test]
