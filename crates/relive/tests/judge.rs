@@ -60,6 +60,24 @@ fn one_of_two_types_of_one_path_changes() {
 }
 
 #[test]
+fn types_of_numbered_impls_that_change_places_are_told_unless_only_the_numbers_moved() {
+    let (small, large) = (local("u8"), local("u16"));
+    let inserted = "impl A { pub fn more(&self) {} } ";
+    let moved = |first: &str, second: &str| {
+        let text = locals(first, second);
+        let at = text.find("impl A").expect("an impl");
+        format!("{}{inserted}{}", &text[..at], &text[at..])
+    };
+    let old = object("numbers", "old", &locals(&small, &large));
+    let told = |name: &str, text: &str| judged(&[&old], &[&object("numbers", name, text)], DeltaFacts::default()).len();
+    assert_eq!(told("same", &locals(&small, &large)), 0);
+    assert_eq!(told("swapped", &locals(&large, &small)), 1);
+    assert_eq!(told("moved", &moved(&small, &large)), 0);
+    assert_eq!(told("moved-and-copied", &moved(&small, &small)), 1);
+    assert_eq!(told("copied", &locals(&small, &small)), 1);
+}
+
+#[test]
 fn a_further_type_of_a_known_path_is_no_change() {
     let (old, new) = (locals(&local("u8"), "3"), locals(&local("u8"), &local("u32")));
     check("one-more", &old, &new, &[]);
