@@ -75,7 +75,7 @@ impl Log {
 #[must_use]
 pub fn line(event: &Event) -> Option<String> {
     let value = match event {
-        Event::Relayed(_) | Event::Note(_) | Event::Spawned { .. } => return None,
+        Event::Relayed(_) | Event::Note(_) | Event::Starting | Event::Spawned { .. } => return None,
         Event::Started { pid, build_ms } => json!({"event": "started", "pid": pid, "build_ms": ms(*build_ms)}),
         Event::BuildFailed { message } => json!({"event": "build-failed", "message": message}),
         Event::Change { id, files } => {

@@ -97,6 +97,7 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
     // Nothing that only relive needs may keep the program from running.
     let _server = Server::start(&folder, inbox.requests())
         .map_err(|why| tell(&Event::Note(format!("the session cannot be asked from other terminals: {why}"))));
+    tell(&Event::Starting);
     let started = Program::start(&baseline, &folder, settings.agent, &mut |pid| tell(&Event::Spawned { pid }))?;
     let child = started.child();
     inbox.await_exit(Arc::clone(&child));

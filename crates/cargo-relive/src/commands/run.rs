@@ -40,6 +40,7 @@ struct Readers {
 impl Readers {
     fn tell(&mut self, event: &Event) {
         match event {
+            Event::Starting => self.signals.program_starts(),
             Event::Spawned { pid } => self.signals.program_runs(*pid),
             Event::Exited { .. } => self.signals.program_ended(),
             Event::Relayed(_)

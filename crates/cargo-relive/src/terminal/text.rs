@@ -33,7 +33,7 @@ impl Page {
                 vec![self.ours(&format!("started process {pid} after {}; save a file to change it", span(*build_ms)))]
             }
             Event::BuildFailed { message } => vec![self.ours(&format!("the first build failed: {message}"))],
-            Event::Spawned { .. } | Event::Change { .. } => Vec::new(), // what follows says it all
+            Event::Starting | Event::Spawned { .. } | Event::Change { .. } => Vec::new(), // what follows says it all
             Event::Patch(report) => self.patch(&format!("patch {}", report.id), report),
             Event::Turned { back, generation, report } => {
                 let word = if *back { "undo" } else { "redo" };

@@ -11,6 +11,8 @@ pub enum Event {
     Relayed(String),
     /// Something the user should know, in one sentence.
     Note(String),
+    /// The program is about to be started. Not part of the log.
+    Starting,
     /// The program was started; from here on signals are for it. Not part of the log.
     Spawned {
         /// Process number of the program.
