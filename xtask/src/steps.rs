@@ -41,7 +41,7 @@ pub(crate) const CI: &[Step] = &[
     step(
         "hostile types",
         2,
-        Run("env RELIVE_FUZZ_SECONDS=30 cargo test --locked --package relive --test hostile debug_information"),
+        Run("env RELIVE_FUZZ_SECONDS=30 cargo test --locked --workspace --test hostile debug_information"),
     ),
     step("release build", 5, Run("cargo build --locked --release")),
     step("demo", 1, Run("cargo run --locked --release --quiet -- demo")),
@@ -68,7 +68,7 @@ pub(crate) const FULL: &[Step] = &[
     step(
         "hostile types",
         15,
-        Run("env RELIVE_FUZZ_SECONDS=600 cargo test --locked --package relive --test hostile debug_information"),
+        Run("env RELIVE_FUZZ_SECONDS=600 cargo test --locked --workspace --test hostile debug_information"),
     ),
     step(
         "hostile input",
