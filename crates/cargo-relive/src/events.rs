@@ -82,16 +82,10 @@ pub fn line(event: &Event) -> Option<String> {
             let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
             json!({"event": "change", "id": id, "files": files})
         }
-        Event::Patch(report) => {
-            let mut keys = json!({"event": "patch", "id": report.id});
-            append(&mut keys, answer(report));
-            keys
-        }
+        Event::Patch(report) => answer(json!({"event": "patch", "id": report.id}), report),
         Event::Turned { back, generation, report } => {
             let event = if *back { "undo" } else { "redo" };
-            let mut keys = json!({"event": event, "generation": generation});
-            append(&mut keys, answer(report));
-            keys
+            answer(json!({"event": event, "generation": generation}), report)
         }
         Event::Exited { code, live_edits } => json!({"event": "exited", "code": code, "live_edits": live_edits}),
     };
@@ -100,16 +94,9 @@ pub fn line(event: &Event) -> Option<String> {
     Some(line)
 }
 
-/// Adds the keys of `more`.
-fn append(keys: &mut Value, more: Value) {
-    if let (Value::Object(keys), Value::Object(more)) = (keys, more) {
-        keys.extend(more);
-    }
-}
-
-/// What a switch, whoever asked for it, came to.
-fn answer(report: &PatchReport) -> Value {
-    json!({
+/// `keys`, and what a switch, whoever asked for it, came to.
+fn answer(mut keys: Value, report: &PatchReport) -> Value {
+    let more = json!({
         "outcome": outcome(report.outcome),
         "functions": {
             "changed": report.changed.len(),
@@ -122,7 +109,11 @@ fn answer(report: &PatchReport) -> Value {
         "pending": report.pending.iter().map(pending).collect::<Vec<_>>(),
         "reasons": report.reasons.iter().map(reason).collect::<Vec<_>>(),
         "timings_ms": timings(&report.timings),
-    })
+    });
+    if let (Value::Object(keys), Value::Object(more)) = (&mut keys, more) {
+        keys.extend(more);
+    }
+    keys
 }
 
 fn outcome(outcome: Outcome) -> &'static str {

@@ -88,7 +88,7 @@ fn answer(signal: c_int, program: i32) {
     if signal == SIGXFSZ || program == ENDED {
         return;
     }
-    let Some(program) = Pid::from_raw(program.max(NONE)) else {
+    let Some(program) = Pid::from_raw(program) else {
         // Ends this process; if it cannot, the session ends by itself soon enough.
         let _ = emulate_default_handler(signal);
         return;

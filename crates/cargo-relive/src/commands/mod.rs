@@ -8,8 +8,10 @@ pub mod generate;
 pub mod run;
 pub mod session;
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -47,6 +49,16 @@ fn as_ours(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         args.remove(1);
     }
     args
+}
+
+/// Where the user stands.
+fn cwd() -> Result<PathBuf, relive::Error> {
+    env::current_dir().map_err(|why| relive::Error::file(".", "find the current directory", why))
+}
+
+/// cargo's executable: the one that runs relive, if one does.
+fn cargo() -> PathBuf {
+    env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
 
 /// Writes `data` to stdout. A reader that has had enough is no failure.

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::io;
-use std::path::PathBuf;
 
 use relive::session::{self, SessionError, Settings};
 use relive::tell::Event;
@@ -62,7 +61,7 @@ impl Readers {
 }
 
 fn prepare(flags: &Run, style: terminal::style::Style) -> Result<(Settings, Readers), relive::Error> {
-    let cwd = env::current_dir().map_err(|why| relive::Error::file(".", "find the current directory", why))?;
+    let cwd = super::cwd()?;
     let self_exe = env::current_exe().map_err(|why| relive::Error::file("/proc/self/exe", "find", why))?;
     let log = match &flags.events {
         Some(sink) => Some(Log::open(sink).map_err(|why| relive::Error::file(sink.path(), "open", why))?),
@@ -71,7 +70,7 @@ fn prepare(flags: &Run, style: terminal::style::Style) -> Result<(Settings, Read
     let signals =
         Relay::start().map_err(|why: io::Error| relive::Error::Fatal(format!("no signal handlers: {why}")))?;
     let settings = Settings {
-        cargo: env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from),
+        cargo: super::cargo(),
         self_exe,
         cargo_run_args: flags.cargo_args(),
         program_args: flags.program_args.clone(),

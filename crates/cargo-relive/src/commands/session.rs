@@ -4,7 +4,6 @@
 
 use std::env;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use relive::compile;
 use relive::control::{self, Answer, Generation, Request, Status, Turned};
@@ -76,9 +75,7 @@ fn unexpected(answer: Answer) -> Exit {
 }
 
 fn ask(session: &flags::Session, request: Request) -> Result<Answer, relive::Error> {
-    let cwd = env::current_dir().map_err(|why| relive::Error::file(".", "find the current directory", why))?;
-    let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-    let relive_dir = compile::relive_dir(cargo, cwd, session.cargo_args())?;
+    let relive_dir = compile::relive_dir(super::cargo(), super::cwd()?, session.cargo_args())?;
     control::ask(&relive_dir, request)
 }
 

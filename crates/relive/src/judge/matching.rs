@@ -88,10 +88,18 @@ fn all<'a>(set: &TypeSet<'a>) -> impl Iterator<Item = Located<'a>> {
 }
 
 fn insert<'a>(list: &mut Vec<Located<'a>>, located: Located<'a>) {
-    let same = |known: &Located| known.def.layout == located.def.layout && known.def.exact_key == located.def.exact_key;
-    if !list.iter().any(same) {
+    if !has(list, &located) {
         list.push(located);
     }
+}
+
+/// Whether two say the same: called the same, numbers included, and looking the same.
+fn is_same(one: &TypeDef, other: &TypeDef) -> bool {
+    one.exact_key == other.exact_key && one.layout == other.layout
+}
+
+fn has(side: &[Located], one: &Located) -> bool {
+    side.iter().any(|other| is_same(one.def, other.def))
 }
 
 /// What is left of both sides when equal ones are taken away in pairs.
@@ -100,24 +108,21 @@ fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
     let other =
         |old: &Located, new: &Located| old.def.exact_key == new.def.exact_key && old.def.layout != new.def.layout;
     let is_alone = sides.old.len() == 1 && sides.new.len() == 1;
-    let stays = |side: &[Located<'a>], of: &Located| {
-        side.iter().any(|one| one.def.exact_key == of.def.exact_key && one.def.layout == of.def.layout)
-    };
     // Unless only the numbers moved: as many of each layout as before, under other numbers.
     let only_moved = sorted(&sides.old, |def| def.layout) == sorted(&sides.new, |def| def.layout)
         && sorted(&sides.old, |def| def.exact_key) != sorted(&sides.new, |def| def.exact_key);
     for old in sides.old.iter().filter(|_| !only_moved) {
         let others = || sides.new.iter().filter(|new| other(old, new));
         // One that was not there before is what it has become.
-        let Some(new) = others().find(|new| !stays(&sides.old, new)).or_else(|| others().next()) else { continue };
-        if !stays(&sides.new, old) || !stays(&sides.old, new) {
+        let Some(new) = others().find(|new| !has(&sides.old, new)).or_else(|| others().next()) else { continue };
+        if !has(&sides.new, old) || !has(&sides.old, new) {
             return Some(Change { old: *old, new: *new, path: new.object.path(new.def), is_cause: true, is_alone });
         }
     }
     if let Some((old, new)) = exchanged(&sides) {
         return Some(Change { old, new, path: new.object.path(new.def), is_cause: true, is_alone });
     }
-    take_pairs(&mut sides, |old, new| old.layout == new.layout && old.exact_key == new.exact_key);
+    take_pairs(&mut sides, is_same);
     take_pairs(&mut sides, |old, new| old.layout == new.layout);
     let old = *sides.old.first()?;
     let same_path = sides.new.iter().find(|new| new.def.exact_key == old.def.exact_key);
@@ -128,16 +133,13 @@ fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
 /// Two that nothing tells apart but their layouts, such as types of two blocks of a function, and whose layouts stand in
 /// another order now: each may have become the other.
 fn exchanged<'a>(sides: &Sides<'a>) -> Option<(Located<'a>, Located<'a>)> {
-    let is =
-        |one: &Located, other: &Located| one.def.exact_key == other.def.exact_key && one.def.layout == other.def.layout;
-    let also_in = |side: &[Located<'a>], one: &Located| side.iter().any(|other| is(one, other));
     let stay = |side: &[Located<'a>], other: &[Located<'a>], of: u64| -> Vec<Located<'a>> {
-        side.iter().filter(|one| one.def.exact_key == of && also_in(other, one)).copied().collect()
+        side.iter().filter(|one| one.def.exact_key == of && has(other, one)).copied().collect()
     };
     sides.old.iter().find_map(|one| {
         let (old, new) =
             (stay(&sides.old, &sides.new, one.def.exact_key), stay(&sides.new, &sides.old, one.def.exact_key));
-        old.into_iter().zip(new).find(|(old, new)| !is(old, new))
+        old.into_iter().zip(new).find(|(old, new)| !is_same(old.def, new.def))
     })
 }
 

@@ -73,9 +73,10 @@ impl Reserved {
         let name = |slot: u64| folder.join(format!("{slot:04}.so"));
         let path = name(self.first);
         fs::write(&path, file).map_err(|error| {
-            let why = match error.kind() == ErrorKind::NotFound {
-                true => "its folder was removed, by `cargo clean` perhaps; start relive again".to_owned(),
-                false => error.to_string(),
+            let why = if error.kind() == ErrorKind::NotFound {
+                "its folder was removed, by `cargo clean` perhaps; start relive again".to_owned()
+            } else {
+                error.to_string()
             };
             Error::file(&path, "write the image to", why)
         })?;

@@ -119,7 +119,7 @@ impl Step {
         }
         let kept: FxHashSet<NameId> = delta.objects.iter().flat_map(variables).map(|(name, _)| name).collect();
         let left = removed.into_iter().flat_map(variables).filter(|(name, _)| !kept.contains(name));
-        step.before.variables = left.filter_map(|(name, text)| Some((name, place(running, name, &text)?))).collect();
+        step.before.variables = left.filter_map(|(name, text)| Some((name, place(running, name, text)?))).collect();
         step
     }
 
@@ -128,7 +128,7 @@ impl Step {
         let before = self.before.objects.values().flatten().flat_map(variables);
         let known: FxHashSet<NameId> = before.map(|(name, _)| name).collect();
         let came = self.after.objects.values().flatten().flat_map(variables).filter(|(name, _)| !known.contains(name));
-        self.after.variables = came.filter_map(|(name, text)| Some((name, place(running, name, &text)?))).collect();
+        self.after.variables = came.filter_map(|(name, text)| Some((name, place(running, name, text)?))).collect();
         self
     }
 }
@@ -175,11 +175,11 @@ fn place(running: &Running, name: NameId, text: &str) -> Option<Live> {
 }
 
 /// The variables that an object defines for others to see.
-fn variables(object: &NewObject) -> impl Iterator<Item = (NameId, String)> + '_ {
+fn variables(object: &NewObject) -> impl Iterator<Item = (NameId, &str)> {
     let object = &object.object;
     let defined = object.symbols.iter().filter(|symbol| is_definition(object, symbol));
     let is_variable = |kind| matches!(kind, SymbolKind::Object | SymbolKind::Tls | SymbolKind::Unsaid);
-    defined.filter(move |symbol| is_variable(symbol.kind)).map(|symbol| (symbol.id, object.name(symbol).to_owned()))
+    defined.filter(move |symbol| is_variable(symbol.kind)).map(|symbol| (symbol.id, object.name(symbol)))
 }
 
 #[cfg(test)]
