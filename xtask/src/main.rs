@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a task's result is its output")]
 
 mod edits;
+mod endurance;
 mod events;
 mod files;
 mod kill_grid;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 /// A task: its name, what it is for, and what it does with the words behind its name. `Err` is what to print.
 type Task = (&'static str, &'static str, fn(&Path, &[String]) -> Result<(), String>);
 
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 9] = [
     ("ci", "what has to pass before anything lands; 40 minutes at most", |root, _| steps::run(root, steps::CI)),
     ("docs", "write docs/refusals from the rules of the judge", |root, _| steps::write_docs(root)),
     (
@@ -29,6 +30,7 @@ const TASKS: [Task; 8] = [
         "edit real crates at random while they run; [--seed S] [--count N] [--only BATCH.STEP] [--strict]",
         edits::run,
     ),
+    ("endurance", "ten thousand switches of one program; [--switches N]", endurance::run),
     ("full", "everything, however long it takes", |root, _| steps::run(root, steps::FULL)),
     ("kill-grid", "kill relive at every system call of a switch; [--from N] [--step K] [--max M]", kill_grid::run),
     ("miniserve", "edit miniserve while requests go on; [--strict] [--no-first-build]", miniserve::run),
@@ -37,7 +39,7 @@ const TASKS: [Task; 8] = [
 ];
 
 /// The tasks that take words.
-const TAKE_WORDS: [&str; 4] = ["edits", "kill-grid", "miniserve", "mutants"];
+const TAKE_WORDS: [&str; 5] = ["edits", "endurance", "kill-grid", "miniserve", "mutants"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();

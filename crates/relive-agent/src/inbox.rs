@@ -1,7 +1,7 @@
 //! The agent's thread: accepts one connection at a time and answers its requests, for ever.
 //!
 //! Requests go into fixed buffers; what is not understood ends the connection, never the program. The only request with
-//! an effect is `Open`, and its effect is `dlopen`'s.
+//! an effect is `Open`, and its effect is `dlopen`'s; `Resolve` looks a name up.
 
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -45,7 +45,9 @@ fn serve(socket: &Socket) {
     while socket.receive(&mut bytes) {
         let Some(head) = Head::decode(&bytes) else { return };
         let answered = if head.kind == Request::Open as u32 {
-            open(socket, head)
+            with_text(socket, head, |path| sys::open_object(path, |result| reply(socket, head, result)))
+        } else if head.kind == Request::Resolve as u32 {
+            with_text(socket, head, |name| sys::look_up(name, |result| reply(socket, head, result)))
         } else if head.kind == Request::Ping as u32 {
             head.len == 0 && reply(socket, head, Ok(0))
         } else {
@@ -57,20 +59,18 @@ fn serve(socket: &Socket) {
     }
 }
 
-/// Reads the path that follows `head`, opens it and answers; false if the connection is of no more use.
-fn open(socket: &Socket, head: Head) -> bool {
-    // One byte more than the longest path: it stays zero and ends the text.
-    let mut path = [0; PATH_MAX + 1];
+/// Reads the text that follows `head` and has `then` answer; false if the connection is of no more use.
+fn with_text(socket: &Socket, head: Head, then: impl FnOnce(&CStr) -> bool) -> bool {
+    // One byte more than the longest text: it stays zero and ends the text.
+    let mut text = [0; PATH_MAX + 1];
     let len = head.len as usize;
-    let Some(place) = path.get_mut(..len).filter(|_| len <= PATH_MAX) else { return false };
+    let Some(place) = text.get_mut(..len).filter(|_| len <= PATH_MAX) else { return false };
     if !socket.receive(place) {
         return false;
     }
-    match CStr::from_bytes_until_nul(&path) {
-        Ok(path) if path.count_bytes() == len && len > 0 => {
-            sys::open_object(path, |result| reply(socket, head, result))
-        }
-        Ok(_) | Err(_) => reply(socket, head, Err(b"the path is empty or contains a zero byte")),
+    match CStr::from_bytes_until_nul(&text) {
+        Ok(text) if text.count_bytes() == len && len > 0 => then(text),
+        Ok(_) | Err(_) => reply(socket, head, Err(b"the text is empty or contains a zero byte")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The agent: a shared object preloaded into the program that relive edits. x86-64 Linux with glibc.
 //!
 //! Takes what relive left in the environment ([`relive_wire::agent`]) and, on a thread of its own, requests over the
-//! inherited listening socket; gives opened images, the control block near the executable, a reserve in every thread
+//! inherited listening socket; gives opened arenas, the control block near the executable, a reserve in every thread
 //! for the thread-locals of patches (`threads`), and a `dl_iterate_phdr` that announces every place an image can be at
 //! (`objects`). Without relive's environment keys it does nothing at all.
 //!

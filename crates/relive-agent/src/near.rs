@@ -1,7 +1,7 @@
 //! The control block: mapped near the executable, with the first table in force.
 //!
-//! Takes the executable's first page, gives the layout if the block could be mapped at its place. The slots themselves
-//! are not reserved; whoever opens an image there finds out.
+//! Takes the executable's first page, gives the layout if the block could be mapped at its place. The arenas
+//! are not reserved; whoever opens one there finds out.
 
 use relive_wire::near::{CONTROL_SIZE, CONTROL_TABLE_WORD};
 use relive_wire::{LiveAddr, NearLayout};

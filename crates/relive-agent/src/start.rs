@@ -9,7 +9,7 @@ use relive_wire::agent::{ENV_DIR, ENV_FD, ENV_PRELOAD};
 
 use crate::{forks, inbox, near, objects, sys};
 
-/// Bytes of a path with its terminator; the directory of the slots must fit.
+/// Bytes of a path with its terminator; the directory of the images must fit.
 const DIR_MAX: usize = 1024;
 
 /// The agent's whole start.

@@ -238,6 +238,26 @@ pub(crate) fn leak_objects(count: usize) -> Option<&'static mut [Object]> {
     Some(unsafe { std::slice::from_raw_parts_mut(mapping.start.cast::<Object>(), count) })
 }
 
+/// The `len` objects that `place` leads to, made by `make` and published if there are none yet; none without memory.
+pub(crate) fn published(
+    place: &'static AtomicPtr<Object>,
+    len: usize,
+    make: impl FnOnce() -> Option<&'static mut [Object]>,
+) -> &'static [Object] {
+    let mut first = place.load(Ordering::Acquire);
+    if first.is_null() {
+        let Some(made) = make().filter(|made| made.len() == len) else { return &[] };
+        let made = made.as_mut_ptr();
+        first = match place.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => made,
+            Err(others) => others,
+        };
+    }
+    // SAFETY: only this function writes to `place`, and only what `make` gave: `len` objects that are never freed and that
+    // nobody refers to mutably any more.
+    unsafe { std::slice::from_raw_parts(first, len) }
+}
+
 /// One object for `dl_iterate_phdr`: a path and one executable segment.
 #[repr(C)]
 pub(crate) struct Object {
@@ -303,12 +323,14 @@ type Iterate = unsafe extern "C" fn(Callback, *mut c_void) -> c_int;
 struct Relay {
     callback: Callback,
     data: *mut c_void,
+    /// Whether it is the turn of arenas, or of everything else.
+    arenas: bool,
     size: size_t,
     adds: u64,
     subs: u64,
 }
 
-/// libc's list, then the announced objects. Exported: it takes the place of libc's function of this name.
+/// libc's list, then the announced objects, then arenas. Exported: it takes the place of libc's function of this name.
 ///
 /// # Safety
 /// As libc's: `callback` must be sound to call with each object's information and `data`.
@@ -316,7 +338,7 @@ struct Relay {
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn dl_iterate_phdr(callback: Option<Callback>, data: *mut c_void) -> c_int {
     let (Some(callback), Some(real)) = (callback, real_iterate()) else { return 0 };
-    let mut relay = Relay { callback, data, size: 0, adds: 0, subs: 0 };
+    let mut relay = Relay { callback, data, arenas: false, size: 0, adds: 0, subs: 0 };
     // SAFETY: `forward` is given what it expects, a `Relay` that outlives the call.
     let answer = unsafe { real(forward, (&raw mut relay).cast()) };
     if answer != 0 {
@@ -330,10 +352,12 @@ pub(crate) unsafe extern "C" fn dl_iterate_phdr(callback: Option<Callback>, data
             return answer;
         }
     }
-    0
+    relay.arenas = true;
+    // SAFETY: as above.
+    unsafe { real(forward, (&raw mut relay).cast()) }
 }
 
-/// Passes one real object on and keeps the counters that the announced objects repeat.
+/// Passes one real object on, if it is its turn, and keeps the counters that the announced objects repeat.
 unsafe extern "C" fn forward(info: *mut dl_phdr_info, size: size_t, data: *mut c_void) -> c_int {
     // SAFETY: `data` is the `Relay` of the call in progress, which nothing else touches meanwhile.
     let relay = unsafe { &mut *data.cast::<Relay>() };
@@ -343,8 +367,26 @@ unsafe extern "C" fn forward(info: *mut dl_phdr_info, size: size_t, data: *mut c
         let counters = unsafe { &*info };
         (relay.adds, relay.subs) = (counters.dlpi_adds, counters.dlpi_subs);
     }
+    // SAFETY: libc passes a valid record.
+    if unsafe { is_arena(info) } != relay.arenas {
+        return 0;
+    }
     // SAFETY: the caller's own callback with libc's own record.
     unsafe { (relay.callback)(info, size, relay.data) }
+}
+
+/// Whether an object lies where arenas do.
+///
+/// # Safety
+/// `info` must be a record of libc's.
+unsafe fn is_arena(info: *const dl_phdr_info) -> bool {
+    // SAFETY: the caller's promise. The fields used here were there from the first version of the record on.
+    let (bias, headers, count) = unsafe { ((*info).dlpi_addr, (*info).dlpi_phdr, (*info).dlpi_phnum) };
+    let Some(layout) = objects::arenas().filter(|_| !headers.is_null()) else { return false };
+    // SAFETY: libc's own table of the object's headers, which stays mapped as long as the object.
+    let headers = unsafe { std::slice::from_raw_parts(headers, usize::from(count)) };
+    let first = headers.iter().find(|header| header.p_type == libc::PT_LOAD);
+    first.is_some_and(|header| layout.in_arenas(LiveAddr(bias.wrapping_add(header.p_vaddr))))
 }
 
 /// libc's `dl_iterate_phdr`, looked up once.
@@ -383,14 +425,29 @@ pub(crate) fn open_object<T>(path: &CStr, then: impl FnOnce(Result<u64, &[u8]>) 
         unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut link_map).cast()) };
     }
     if link_map.is_null() {
-        // SAFETY: no arguments; the text stays valid until this thread's next call of the loader.
-        let text = unsafe { libc::dlerror() };
-        // SAFETY: null was excluded; otherwise a terminated text.
-        let text = if text.is_null() { c"the loader gave no reason" } else { unsafe { CStr::from_ptr(text) } };
-        return then(Err(text.to_bytes()));
+        return with_loader_text(|text| then(Err(text)));
     }
     // SAFETY: `l_addr` is the first word of every link map, and the object is never closed.
     then(Ok(unsafe { *link_map }))
+}
+
+/// Looks `name` up in the program's objects and calls `then` with its address or the loader's text.
+pub(crate) fn look_up<T>(name: &CStr, then: impl FnOnce(Result<u64, &[u8]>) -> T) -> T {
+    // SAFETY: a terminated name; the handle means the program's own scope.
+    let address = forks::apart(|| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) });
+    if address.is_null() {
+        return with_loader_text(|text| then(Err(text)));
+    }
+    then(Ok(address as u64))
+}
+
+/// Calls `then` with what the loader says of this thread's last failure.
+fn with_loader_text<T>(then: impl FnOnce(&[u8]) -> T) -> T {
+    // SAFETY: no arguments; the text stays valid until this thread's next call of the loader.
+    let text = unsafe { libc::dlerror() };
+    // SAFETY: null was excluded; otherwise a terminated text.
+    let text = if text.is_null() { c"the loader gave no reason" } else { unsafe { CStr::from_ptr(text) } };
+    then(text.to_bytes())
 }
 
 /// The inherited listening socket, owned by the agent's thread.

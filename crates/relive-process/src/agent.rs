@@ -96,6 +96,17 @@ impl AgentLink {
         self.ask(Request::Open, bytes, timeout, alive).map(LiveAddr)
     }
 
+    /// Where the object of the program is that has `name`, as the loader would find it for the program.
+    ///
+    /// # Errors
+    /// `Fatal` if no object has the name, otherwise as [`AgentLink::open`].
+    pub fn resolve(&mut self, name: &str, timeout: Duration, alive: &dyn Fn() -> bool) -> Result<LiveAddr> {
+        if name.is_empty() || name.len() > PATH_MAX {
+            return Err(Error::Fatal(format!("cannot look up a name of {} bytes", name.len())));
+        }
+        self.ask(Request::Resolve, name.as_bytes(), timeout, alive).map(LiveAddr)
+    }
+
     /// Has the agent answer.
     ///
     /// # Errors
@@ -109,6 +120,7 @@ impl AgentLink {
         let step = match request {
             Request::Open => "open an image",
             Request::Ping => "answer",
+            Request::Resolve => "look up a name",
         };
         let mut peer = Peer { stream: &self.stream, pid: self.hello.pid, step, until: Instant::now() + timeout, alive };
         // One write: the agent never sees half a request of a relive that was killed.

@@ -40,8 +40,8 @@ pub struct LaunchSpec {
 pub struct AgentSpec<'a> {
     /// The agent's shared object. A path with a space or a colon cannot be preloaded and is an error.
     pub library: &'a Path,
-    /// The directory that slot files are in.
-    pub slot_dir: &'a Path,
+    /// The directory that the files of images are in.
+    pub image_dir: &'a Path,
     /// The socket the agent accepts on.
     pub listener: &'a AgentListener,
 }
@@ -88,7 +88,7 @@ fn preload(command: &mut Command, spec: &LaunchSpec, agent: &AgentSpec<'_>) -> R
         value.push(OsStr::new(":"));
         value.push(users);
     }
-    command.env(PRELOAD, value).env(ENV_FD, inherited.as_raw_fd().to_string()).env(ENV_DIR, agent.slot_dir);
+    command.env(PRELOAD, value).env(ENV_FD, inherited.as_raw_fd().to_string()).env(ENV_DIR, agent.image_dir);
     Ok(inherited)
 }
 

@@ -7,17 +7,18 @@
 use crate::LiveAddr;
 
 /// Raised whenever a record or the near layout changes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// First word of every record.
 pub const MAGIC: u32 = 0x3152_4C52; // "RLR1"
 /// Environment key: decimal number of the inherited listening descriptor.
 pub const ENV_FD: &str = "RELIVE_AGENT_FD";
-/// Environment key: the directory that slot files are in. Slot `k`'s file is `DIR/KKKK.so`, `k` in four decimal digits.
+/// Environment key: the directory that images' files are in. Granule `k`'s file is `DIR/KKKKK.so`, `k` in five decimal
+/// digits; none of them is opened by the agent.
 pub const ENV_DIR: &str = "RELIVE_AGENT_DIR";
 /// Environment key: the user's own value of `LD_PRELOAD`, put back before `main`; absent if it was not set.
 pub const ENV_PRELOAD: &str = "RELIVE_USER_LD_PRELOAD";
-/// Longest path in a request, in bytes.
-pub const PATH_MAX: usize = 1024;
+/// Longest path or name in a request, in bytes.
+pub const PATH_MAX: usize = 4096;
 /// Longest message in a reply, in bytes.
 pub const TEXT_MAX: usize = 512;
 
@@ -61,13 +62,15 @@ pub enum Request {
     Open = 1,
     /// Answer with nothing; shows that the agent lives.
     Ping = 2,
+    /// Look up the name that follows as the loader does for the program: the first object that has it, in its default version.
+    Resolve = 3,
 }
 
 /// What the agent answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Reply {
-    /// Done. For `Open`, `value` is the load bias (`l_addr`) of the object.
+    /// Done. For `Open`, `value` is the load bias (`l_addr`) of the object, for `Resolve` an address.
     Done = 1,
     /// Refused or failed; a text follows.
     Failed = 2,

@@ -26,7 +26,8 @@ use relive::diff::pair::{FunctionFacts, ObjectFacts};
 use relive::diff::print::Printer;
 use relive::diff::{self, Libraries, NewObject, Reach, Running, ThreadRoom};
 use relive::judge::{self, DeltaFacts, Facts, Verdict};
-use relive::link::{self, Image, Layout, LinkError, Placement};
+use relive::link::{self, ArenaFile, Image, Layout, LinkError, Placement};
+use relive::load::Room;
 use relive_wire::{LiveAddr, NearLayout};
 
 const EXE_START: LiveAddr = LiveAddr(0x5555_5555_4000);
@@ -365,9 +366,21 @@ fn entries(running: &Running, reach: &Reach) -> Vec<EntryPlan> {
 fn image(reach: &Reach, entries: &[EntryPlan]) -> Result<Image, LinkError> {
     let near = NearLayout::below(EXE_START).unwrap();
     let layout = Layout::new(reach, entries)?;
-    let room = layout.size(reach).next_multiple_of(0x1000);
-    let placement =
-        Placement { base: near.slot(100), room, table_word: near.control, first_index: layout.new_entries() as u32 };
+    let no_room = || LinkError("no arena has room for it".into());
+    let reserved = Room::new(near).find(&layout.needs()).ok_or_else(no_room)?;
+    let mut file = ArenaFile::new(reserved.start);
+    let _ = file.create();
+    let placement = Placement {
+        text: reserved.text,
+        constants: reserved.constants,
+        variables: reserved.variables,
+        frames: reserved.frames,
+        search: reserved.search(),
+        file: &file,
+        imports: &vec![EXE_START; reach.imports.len()],
+        table_word: near.control,
+        first_index: layout.new_entries() as u32,
+    };
     link::place(reach, &layout, entries, &placement)
 }
 

@@ -12,7 +12,7 @@ use relive_process::maps::MemoryMap;
 use relive_process::memory::Memory;
 use relive_process::stop::{StopOptions, stop};
 use relive_wire::NearLayout;
-use relive_wire::near::{CONTROL_TABLE_WORD, IMAGE_BIAS, SLOT_COUNT, SLOT_SIZE};
+use relive_wire::near::{ARENA_COUNT, CONTROL_TABLE_WORD, GRANULE_SIZE, GRANULES, IMAGE_BIAS};
 use relive_wire::reserve::{RESERVE_ALIGN, RESERVE_SIZE, reserve_template};
 
 /// Builds the agent once, the way it is built for users.
@@ -40,16 +40,16 @@ impl Guest {
     fn start(preload: Option<&Path>) -> Guest {
         // Long enough that the path of the socket does not fit into a socket's address.
         let dir = crate::support::directory(&format!("guest-{}", "x".repeat(120)));
-        let slots = dir.join("slots");
-        std::fs::create_dir(&slots).expect("the directory is ours");
-        close_to_others(&slots);
+        let images = dir.join("images");
+        std::fs::create_dir(&images).expect("the directory is ours");
+        close_to_others(&images);
         let [report, wait] = ["report", "wait"].map(|name| fifo(&dir.join(name)));
         let program = crate::support::compile("guest", &dir, &[]);
         let mut env: Vec<_> = std::env::vars_os().filter(|(key, _)| key != "LD_PRELOAD").collect();
         env.extend(preload.map(|library| ("LD_PRELOAD".into(), library.into())));
         let args = vec!["report".into(), report.clone().into(), wait.into()];
-        let listener = AgentListener::listen(&slots).expect("the directory is ours alone");
-        let agent = AgentSpec { library: agent_library(), slot_dir: &slots, listener: &listener };
+        let listener = AgentListener::listen(&images).expect("the directory is ours alone");
+        let agent = AgentSpec { library: agent_library(), image_dir: &images, listener: &listener };
         let child =
             spawn(&LaunchSpec { program, args, env, ..LaunchSpec::default() }, Some(&agent)).expect("it starts");
         let report = std::fs::read_to_string(&report).expect("the program writes it");
@@ -57,7 +57,7 @@ impl Guest {
     }
 
     fn connect(&self) -> AgentLink {
-        AgentLink::connect(&self.dir.join("slots"), self.child.pid(), PATIENCE, &|| self.child.is_alive())
+        AgentLink::connect(&self.dir.join("images"), self.child.pid(), PATIENCE, &|| self.child.is_alive())
             .expect("the agent accepts")
     }
 
@@ -105,10 +105,10 @@ fn the_agent_says_where_it_is_and_maps_the_control_block() {
     let memory = Memory::open(pid).expect("the program is ours");
     let word = layout.control.plus(CONTROL_TABLE_WORD);
     assert_eq!(memory.read_u64(word).expect("the block is mapped"), layout.table(0).0);
-    let slots: Vec<String> = (0..SLOT_COUNT)
-        .map(|k| format!("slot {k:04}.so bias {IMAGE_BIAS:#x} at {:#x} size {SLOT_SIZE:#x}", layout.slot(k).0))
+    let granules: Vec<String> = (0..ARENA_COUNT * GRANULES)
+        .map(|k| format!("granule {k:05}.so bias {IMAGE_BIAS:#x} at {:#x} size {GRANULE_SIZE:#x}", layout.granule(k).0))
         .collect();
-    assert_eq!(guest.lines("slot "), slots);
+    assert_eq!(guest.lines("granule "), granules);
     assert_eq!(guest.end(), 7);
 }
 
@@ -122,7 +122,7 @@ fn the_program_and_its_children_see_nothing() {
     let [counts, stopped] = ["objects ", "stopped "].map(|start| guest.lines(start).concat());
     let objects: u64 = counts.split(' ').nth(1).and_then(|count| count.parse().ok()).expect("it counts");
     assert_eq!(counts, format!("objects {objects} sized {objects}"));
-    assert_eq!(stopped, format!("stopped with 77 after {}", objects - SLOT_COUNT + 1));
+    assert_eq!(stopped, format!("stopped with 77 after {}", objects - ARENA_COUNT * GRANULES + 1));
     assert_eq!(guest.end(), 7);
 }
 
@@ -156,6 +156,28 @@ fn objects_are_opened_one_connection_after_the_other() {
         let first = map.entries().iter().find(|entry| entry.path == object).expect("the object is mapped");
         assert_eq!(first.start, bias);
     }
+    assert_eq!(guest.end(), 7);
+}
+
+#[test]
+fn names_are_looked_up_as_the_program_would() {
+    let guest = Guest::start(None);
+    let alive = || guest.child.is_alive();
+    let mut link = guest.connect();
+    let map = MemoryMap::read(guest.child.pid()).expect("the program runs");
+    let mut found_in = |name: &str| {
+        let addr = link.resolve(name, PATIENCE, &alive).expect("the program has it");
+        let entry = map.entries().iter().find(|entry| entry.start <= addr && addr < entry.end).expect("it is mapped");
+        entry.path.file_name().expect("a file").to_string_lossy().into_owned()
+    };
+    assert_eq!(found_in("pthread_cond_wait"), "libc.so.6");
+    // The agent has one of its own, and comes before libc.
+    assert!(found_in("dl_iterate_phdr").contains("agent"));
+    match link.resolve("no_such_function", PATIENCE, &alive) {
+        Err(Error::Fatal(text)) => assert!(text.contains("no_such_function"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(link.resolve("", PATIENCE, &alive).is_err());
     assert_eq!(guest.end(), 7);
 }
 
@@ -231,7 +253,7 @@ fn an_ended_program_is_gone_at_once() {
     assert!(!guest.child.is_alive());
     let nobody = || guest.child.is_alive();
     assert!(matches!(link.ping(PATIENCE, &nobody), Err(Error::Gone(_))));
-    let again = AgentLink::connect(&guest.dir.join("slots"), guest.child.pid(), PATIENCE, &nobody);
+    let again = AgentLink::connect(&guest.dir.join("images"), guest.child.pid(), PATIENCE, &nobody);
     assert!(matches!(again, Err(Error::Gone(_))));
     assert!(matches!(Memory::open(guest.child.pid()), Err(Error::Gone(_))));
 }
@@ -250,7 +272,7 @@ fn without_an_agent_the_program_is_just_started() {
     let args = vec!["report".into(), report.clone().into(), wait.into()];
     let child = spawn(&LaunchSpec { program, args, ..LaunchSpec::default() }, None).expect("it starts");
     let text = std::fs::read_to_string(&report).expect("the program writes it");
-    assert!(!text.contains("slot ") && !text.contains("env "), "{text}");
+    assert!(!text.contains("granule ") && !text.contains("env "), "{text}");
     assert_eq!(child.try_wait().expect("it is our child"), None);
     drop(std::fs::File::options().write(true).open(dir.join("wait")).expect("the program waits there"));
     assert_eq!(child.wait().expect("it is our child"), 7);

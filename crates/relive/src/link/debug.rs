@@ -1,7 +1,7 @@
 //! Debug information of the image: that of every codegen unit that contributes code to it.
 //!
-//! Takes the `.debug_*` sections of those objects, concatenates each kind and resolves their relocations to the image's
-//! *file* addresses (live address minus bias). What did not come along gets the tombstone that linkers use: 1 in range and
+//! Takes the `.debug_*` sections of those objects, puts each kind behind what the arena's file has of it and resolves their
+//! relocations to *file* addresses (live address minus bias). What did not come along gets the tombstone that linkers use: 1 in range and
 //! location lists, where 0 would end the list, 0 elsewhere. Sections are not merged: strings may occur twice.
 
 use relive_wire::near::IMAGE_BIAS;
@@ -10,27 +10,27 @@ use rustc_hash::FxHashMap;
 use crate::arch::RelocKind;
 use crate::binary::object::{Object, Place, Reloc, Role, SectionId};
 use crate::diff::reach::{ObjectIndex, Reach};
+use crate::link::Addition;
 use crate::link::layout::{Map, piece_addr};
 
-/// The debug sections, by name, in order of first appearance.
-pub(super) type Sections = Vec<(String, Vec<u8>)>;
-
-/// The image's debug sections. What cannot be expressed is left out section by section: code never depends on it.
-pub(super) fn sections(reach: &Reach, map: &Map) -> Sections {
-    let mut out: Sections = Vec::new();
+/// What is appended to the debug sections. What cannot be expressed is left out section by section: code never depends on
+/// it.
+pub(super) fn additions(reach: &Reach, map: &Map) -> Vec<Addition> {
+    let mut out: Vec<Addition> = Vec::new();
     let mut bases: FxHashMap<(ObjectIndex, SectionId), u64> = FxHashMap::default();
     let contributing = contributing(reach);
     for index in &contributing {
         let Some(object) = reach.object(*index) else { continue };
         for (section, data) in debug_sections(object) {
-            let at = out.iter().position(|(name, _)| **name == *data.name).unwrap_or_else(|| {
-                out.push((data.name.to_string(), Vec::new()));
+            let at = out.iter().position(|addition| *addition.section == *data.name).unwrap_or_else(|| {
+                out.push(Addition { section: data.name.to_string(), bytes: Vec::new() });
                 out.len() - 1
             });
-            let bytes = &mut out[at].1;
-            let aligned = bytes.len().next_multiple_of(data.align as usize);
-            bytes.resize(aligned, 0);
-            bases.insert((*index, section), aligned as u64);
+            let before = map.placement.file.size(&data.name);
+            let bytes = &mut out[at].bytes;
+            let base = (before + bytes.len() as u64).next_multiple_of(data.align.max(1));
+            bytes.resize((base - before) as usize, 0);
+            bases.insert((*index, section), base);
             bytes.extend_from_slice(object.bytes(section));
         }
     }
@@ -38,14 +38,21 @@ pub(super) fn sections(reach: &Reach, map: &Map) -> Sections {
         let Some(object) = reach.object(index) else { continue };
         for (section, data) in debug_sections(object) {
             let Some(base) = bases.get(&(index, section)).copied() else { continue };
-            let Some(found) = out.iter_mut().find(|(name, _)| **name == *data.name) else { continue };
+            let Some(found) = out.iter_mut().find(|addition| *addition.section == *data.name) else { continue };
+            let start = base - map.placement.file.size(&data.name);
             for reloc in &data.relocs {
                 let value = field(reach, map, &bases, index, object, &data.name, reloc);
-                put(&mut found.1, base + reloc.offset, reloc.kind.width(), value);
+                put(&mut found.bytes, start + reloc.offset, reloc.kind.width(), value);
             }
         }
     }
     out
+}
+
+/// How many bytes are appended, at most.
+pub(super) fn size(reach: &Reach) -> u64 {
+    let objects = contributing(reach).into_iter().filter_map(|index| reach.object(index));
+    objects.flat_map(|object| debug_sections(object)).map(|(_, section)| section.size + section.align).sum()
 }
 
 fn contributing(reach: &Reach) -> Vec<ObjectIndex> {

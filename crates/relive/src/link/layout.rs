@@ -1,11 +1,10 @@
 //! What the image contains, how large it is, and where each part goes.
 //!
 //! Takes what must come along and the plans of the entries to be redirected; gives sizes first, and addresses once the
-//! room is known. Three segments: constants (`R`), code (`RX`), variables and words for ld.so (`RW`), each beginning on a
-//! page of its own.
+//! room in an arena is known: one range each for constants, code, variables and unwind entries. What the program itself
+//! never writes is a constant, relocated data and words for addresses included.
 
 use relive_wire::LiveAddr;
-use relive_wire::near::{IMAGE_ALIGN, IMAGE_BIAS};
 use rustc_hash::FxHashMap;
 
 use crate::arch::x86_64::{FAR_JUMP_LEN, STUB_LEN};
@@ -13,7 +12,7 @@ use crate::arch::{EntryPlan, RelocKind};
 use crate::binary::object::Role;
 use crate::diff::reach::{PieceIndex, Reach, Referent};
 use crate::diff::running::Body;
-use crate::link::{LinkError, LinkedFunction, LinkedItem, Redirect, unwind};
+use crate::link::{ArenaFile, LinkError, LinkedFunction, LinkedItem, Redirect, unwind};
 
 pub(super) const PAGE: u64 = 0x1000;
 /// The address of a piece that is no part of the image. Images begin above it.
@@ -26,7 +25,7 @@ pub(super) enum Word {
     Pointer(Referent),
     /// A thread-local's offset from the thread pointer.
     ThreadOffset(i64),
-    /// An import, filled by ld.so.
+    /// An import: where the program's loader finds it.
     Import(usize),
 }
 
@@ -40,18 +39,53 @@ pub struct Layout {
     pub(super) word_at: FxHashMap<Word, usize>,
     stubs: usize,
     trampolines: Vec<u64>,
-    /// Bytes of each class.
+    /// Bytes of each class, and what its beginning is aligned to.
     sizes: [u64; CLASSES],
+    aligns: [u64; CLASSES],
     pub(super) unwind_room: unwind::Room,
 }
 
-/// Where an image goes.
+/// Room that an image takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Code.
+    pub text: Extent,
+    /// What the program does not write.
+    pub constants: Extent,
+    /// What it writes.
+    pub variables: Extent,
+    /// Unwind entries.
+    pub frames: Extent,
+    /// How many functions the unwind entries are for.
+    pub searched: u64,
+}
+
+/// A number of bytes, and what the first of them is aligned to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes.
+    pub size: u64,
+    /// A power of two, at most a page.
+    pub align: u64,
+}
+
+/// Where an image goes: the beginnings of the room that it [needs](Layout::needs).
 #[derive(Clone, Copy, Debug)]
-pub struct Placement {
-    /// Its first byte, aligned to [`IMAGE_ALIGN`].
-    pub base: LiveAddr,
-    /// Bytes available from there.
-    pub room: u64,
+pub struct Placement<'a> {
+    /// Of its code, on a page.
+    pub text: LiveAddr,
+    /// Of its constants.
+    pub constants: LiveAddr,
+    /// Of its variables.
+    pub variables: LiveAddr,
+    /// Of its unwind entries.
+    pub frames: LiveAddr,
+    /// The arena's `.eh_frame_hdr`, which its search table's distances count from.
+    pub search: LiveAddr,
+    /// The arena's file.
+    pub file: &'a ArenaFile,
+    /// The addresses of [`Reach::imports`].
+    pub imports: &'a [LiveAddr],
     /// The word that holds the current table's address.
     pub table_word: LiveAddr,
     /// First unused entry of the table.
@@ -74,31 +108,36 @@ const CLASSES: usize = 6;
 
 /// Parts of the image with their addresses.
 #[derive(Clone, Debug)]
-pub(super) struct Map {
-    pub(super) base: LiveAddr,
-    pub(super) dynamic_names: Span,
-    pub(super) unwind: Span,
-    pub(super) unwind_header: Span,
-    pub(super) read_only: Span,
-    pub(super) text: Span,
-    pub(super) rel_ro: Span,
-    pub(super) dynamic: Span,
-    pub(super) words_at: Span,
-    pub(super) data: Span,
-    pub(super) bss: Span,
-    pub(super) end: LiveAddr,
+pub(super) struct Map<'a> {
+    pub(super) placement: Placement<'a>,
+    pub(super) at: Parts,
     pub(super) pieces: Vec<LiveAddr>,
     pub(super) words: Vec<Word>,
     pub(super) word_at: FxHashMap<Word, usize>,
     pub(super) functions: Vec<LinkedFunction>,
     pub(super) stubs: Span,
     pub(super) far_stubs: Span,
-    pub(super) table_word: LiveAddr,
     pub(super) data_items: Vec<LinkedItem>,
     pub(super) library_functions: Vec<LinkedItem>,
 }
 
-/// A range of the image.
+/// The ranges that an image takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    pub(super) text: Span,
+    /// The next three.
+    pub(super) constants: Span,
+    pub(super) read_only: Span,
+    pub(super) rel_ro: Span,
+    pub(super) words_at: Span,
+    /// The next two.
+    pub(super) variables: Span,
+    pub(super) data: Span,
+    pub(super) bss: Span,
+    pub(super) frames: Span,
+}
+
+/// A range of addresses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Span {
     pub(super) start: LiveAddr,
@@ -137,6 +176,7 @@ impl Layout {
             stubs: reach.functions.iter().filter(|function| index_of(function).is_none()).count(),
             trampolines: Vec::new(),
             sizes: [0; CLASSES],
+            aligns: [16; CLASSES],
             unwind_room: unwind::room(reach),
         };
         let heads = (layout.stubs * STUB_LEN + reach.imports.len() * FAR_JUMP_LEN) as u64;
@@ -163,6 +203,8 @@ impl Layout {
             let size = &mut layout.sizes[class as usize];
             let offset = size.next_multiple_of(align);
             *size = offset + section.size;
+            let strictest = &mut layout.aligns[class as usize];
+            *strictest = align.max(*strictest);
             layout.pieces.push(offset);
             layout.classes.push(class);
         }
@@ -208,30 +250,64 @@ impl Layout {
         self.stubs
     }
 
-    /// Bytes of memory the image needs, at most.
+    /// The room that the image needs.
     #[must_use]
-    pub fn size(&self, reach: &Reach) -> u64 {
-        let names: usize = reach.imports.iter().map(|name| name.len() + 1).sum();
-        let fixed = names as u64 + (reach.imports.len() as u64 + 1) * (24 + 24) + self.unwind_room.total() + 0x400;
-        let sum: u64 = self.sizes.iter().sum();
-        sum + fixed + self.words.len() as u64 * 8 + 8 * PAGE
+    pub fn needs(&self) -> Needs {
+        // Every part begins at what is aligned for it, so sizes do not depend on where.
+        let at = self.parts([LiveAddr(0); 4]);
+        let strictest = |classes: &[Class]| classes.iter().map(|class| self.aligns[*class as usize]).max().unwrap_or(1);
+        Needs {
+            text: Extent { size: at.text.size, align: PAGE },
+            constants: Extent { size: at.constants.size, align: strictest(&[Class::ReadOnly, Class::RelRo]) },
+            variables: Extent { size: at.variables.size, align: strictest(&[Class::Data, Class::Bss]) },
+            frames: Extent { size: at.frames.size, align: unwind::ALIGN },
+            searched: self.unwind_room.count,
+        }
     }
 
-    pub(super) fn place(&self, reach: &Reach, entries: &[EntryPlan], placement: &Placement) -> Result<Map, LinkError> {
-        if !placement.base.0.is_multiple_of(IMAGE_ALIGN) || placement.base.0 <= IMAGE_BIAS {
-            return Err(LinkError(format!("an image cannot be placed at {}", placement.base)));
+    pub(super) fn place<'a>(
+        &self,
+        reach: &Reach,
+        entries: &[EntryPlan],
+        placement: &Placement<'a>,
+    ) -> Result<Map<'a>, LinkError> {
+        let needs = self.needs();
+        for (start, align) in [
+            (placement.text, PAGE),
+            (placement.constants, needs.constants.align),
+            (placement.variables, needs.variables.align),
+            (placement.frames, needs.frames.align),
+        ] {
+            if start.0 == 0 || !start.0.is_multiple_of(align) {
+                return Err(LinkError(format!("a part aligned to {align} bytes cannot be placed at {start}")));
+            }
         }
-        let mut map = self.spans(reach, placement);
-        if map.end.minus(placement.base) as u64 > placement.room {
-            return Err(LinkError("the image is larger than the room reserved for it".into()));
+        if placement.imports.len() != reach.imports.len() {
+            return Err(LinkError("not every import has an address".into()));
         }
+        let at = self.parts([placement.text, placement.constants, placement.variables, placement.frames]);
+        let imports = reach.imports.len();
+        let stubs = Span { start: at.text.start, size: (self.stubs * STUB_LEN) as u64 };
+        let far_stubs = Span { start: stubs.end(), size: (imports * FAR_JUMP_LEN) as u64 };
+        let mut map = Map {
+            placement: *placement,
+            at,
+            stubs,
+            far_stubs,
+            pieces: Vec::with_capacity(self.pieces.len()),
+            words: self.words.clone(),
+            word_at: self.word_at.clone(),
+            functions: Vec::with_capacity(reach.functions.len()),
+            data_items: Vec::new(),
+            library_functions: Vec::new(),
+        };
         for (offset, class) in self.pieces.iter().zip(&self.classes) {
             let span = match class {
-                Class::ReadOnly => map.read_only,
-                Class::Text => map.text,
-                Class::RelRo => map.rel_ro,
-                Class::Data => map.data,
-                Class::Bss => map.bss,
+                Class::ReadOnly => at.read_only,
+                Class::Text => at.text,
+                Class::RelRo => at.rel_ro,
+                Class::Data => at.data,
+                Class::Bss => at.bss,
                 Class::Thread => {
                     map.pieces.push(NOWHERE);
                     continue;
@@ -239,7 +315,7 @@ impl Layout {
             };
             map.pieces.push(span.start.plus(*offset));
         }
-        self.place_functions(reach, entries, placement, &mut map)?;
+        self.place_functions(reach, entries, &mut map)?;
         let item = |planned: &crate::diff::reach::PlannedData| {
             let (piece, offset) = planned.at;
             map.pieces.get(piece.0).map(|start| LinkedItem {
@@ -255,61 +331,32 @@ impl Layout {
         Ok(map)
     }
 
-    fn spans(&self, reach: &Reach, placement: &Placement) -> Map {
-        let mut at = placement.base;
-        let mut take = |size: u64, align: u64| {
-            let start = LiveAddr(at.0.next_multiple_of(align));
-            at = start.plus(size);
-            Span { start, size }
+    /// Every part, from the beginnings of code, constants, variables and unwind entries on.
+    fn parts(&self, [text, constants, variables, frames]: [LiveAddr; 4]) -> Parts {
+        let part = |start: LiveAddr, class: Class| Span {
+            start: LiveAddr(start.0.next_multiple_of(self.aligns[class as usize])),
+            size: self.sizes[class as usize],
         };
-        let names: usize = reach.imports.iter().map(|name| name.len() + 1).sum();
-        let imports = reach.imports.len() as u64;
-        // Symbol table (24 bytes each), relocations (24 bytes each), then the strings.
-        let dynamic_names = take((imports + 1) * 24 + imports * 24 + names as u64 + 1, 8);
-        let unwind_header = take(self.unwind_room.header, 8);
-        let unwind = take(self.unwind_room.entries, 8);
-        let read_only = take(self.sizes[Class::ReadOnly as usize], 64);
-        let text = take(self.sizes[Class::Text as usize], PAGE);
-        let rel_ro = take(self.sizes[Class::RelRo as usize], PAGE);
-        let dynamic = take(12 * 16, 16);
-        let words_at = take(self.words.len() as u64 * 8, 8);
-        let data = take(self.sizes[Class::Data as usize], PAGE);
-        let bss = take(self.sizes[Class::Bss as usize], 64);
-        let end = LiveAddr(bss.end().0.next_multiple_of(PAGE));
-        let stubs = Span { start: text.start, size: (self.stubs * STUB_LEN) as u64 };
-        let far_stubs = Span { start: stubs.end(), size: imports * FAR_JUMP_LEN as u64 };
-        Map {
-            base: placement.base,
-            dynamic_names,
-            unwind,
-            unwind_header,
+        let read_only = part(constants, Class::ReadOnly);
+        let rel_ro = part(read_only.end(), Class::RelRo);
+        let words_at = Span { start: LiveAddr(rel_ro.end().0.next_multiple_of(8)), size: self.words.len() as u64 * 8 };
+        let data = part(variables, Class::Data);
+        let bss = part(data.end(), Class::Bss);
+        let between = |start: LiveAddr, end: LiveAddr| Span { start, size: end.minus(start) as u64 };
+        Parts {
+            text: part(text, Class::Text),
+            constants: between(constants, words_at.end()),
             read_only,
-            text,
             rel_ro,
-            dynamic,
             words_at,
+            variables: between(variables, bss.end()),
             data,
             bss,
-            end,
-            pieces: Vec::with_capacity(self.pieces.len()),
-            words: self.words.clone(),
-            word_at: self.word_at.clone(),
-            functions: Vec::with_capacity(reach.functions.len()),
-            stubs,
-            far_stubs,
-            table_word: placement.table_word,
-            data_items: Vec::new(),
-            library_functions: Vec::new(),
+            frames: Span { start: frames, size: self.unwind_room.entries },
         }
     }
 
-    fn place_functions(
-        &self,
-        reach: &Reach,
-        entries: &[EntryPlan],
-        placement: &Placement,
-        map: &mut Map,
-    ) -> Result<(), LinkError> {
+    fn place_functions(&self, reach: &Reach, entries: &[EntryPlan], map: &mut Map) -> Result<(), LinkError> {
         let mut next = 0;
         for function in &reach.functions {
             let addr = piece_addr(map, function.piece)?;
@@ -320,7 +367,7 @@ impl Layout {
                 (Some(_), None) | (None, _) => {
                     let stub = map.stubs.start.plus((next * STUB_LEN) as u64);
                     next += 1;
-                    (placement.first_index + next as u32 - 1, stub)
+                    (map.placement.first_index + next as u32 - 1, stub)
                 }
             };
             let live = function.live.as_ref();
@@ -348,7 +395,7 @@ impl Layout {
     fn redirect(&self, entries: &[EntryPlan], body: &Body, stub: LiveAddr, map: &Map) -> Result<Redirect, LinkError> {
         let found = entries.iter().position(|entry| entry.at == body.addr);
         let Some(at) = found else { return Err(LinkError(format!("the entry at {} was not examined", body.addr))) };
-        let trampoline = map.text.start.plus(self.trampolines.get(at).copied().unwrap_or(0));
+        let trampoline = map.at.text.start.plus(self.trampolines.get(at).copied().unwrap_or(0));
         Ok(Redirect { entry: entries[at].clone(), stub, trampoline })
     }
 }

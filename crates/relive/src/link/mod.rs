@@ -1,14 +1,15 @@
 //! Stage 5, what was accepted to an `Image`: final bytes, addresses, unwind information, symbols.
 //!
-//! The image is a small prelinked shared object: every address in it is final, but for the words that ld.so fills with the
-//! addresses of shared objects' symbols. Contents and sizes first (`Layout`), then addresses (`place`), then bytes
-//! (`relocate`, `unwind`, `debug`, `elf`); the result is parsed again and compared with the plan (`recheck`).
+//! The image is prelinked: every address in it is final. It has no file of its own but is written into the free part of an
+//! arena, a shared object that many images share (`arena`). Contents and sizes first (`Layout`), then addresses (`place`),
+//! then bytes (`relocate`, `unwind`, `symbols`, `debug`); the result is read again and compared with the plan (`recheck`).
 
+mod arena;
 mod debug;
-mod elf;
 mod layout;
 mod recheck;
 mod relocate;
+mod symbols;
 mod unwind;
 
 use relive_wire::LiveAddr;
@@ -19,7 +20,8 @@ use crate::diff::reach::Reach;
 use crate::diff::running::Body;
 use crate::diff::threads::{PlannedThreadLocal, ThreadRoom};
 
-pub use layout::{Layout, Placement};
+pub use arena::{Addition, ArenaFile, FileStep, Used};
+pub use layout::{Extent, Layout, Needs, Placement};
 
 /// Why what was accepted cannot be expressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,17 +78,21 @@ pub struct LinkedItem {
     pub size: u64,
 }
 
-/// A prelinked shared object.
+/// Code, data and what describes them, with the addresses that they are written to.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// The file.
-    pub file: Vec<u8>,
-    /// First loaded byte.
-    pub base: LiveAddr,
-    /// End of the loaded bytes.
-    pub end: LiveAddr,
-    /// Where its code is, and the offset of the code in the file.
-    pub text: (LiveAddr, u64, u64),
+    /// Its code.
+    pub text: Part,
+    /// What the program does not write.
+    pub constants: Part,
+    /// Variables that do not begin as zeroes.
+    pub variables: Part,
+    /// Unwind entries.
+    pub frames: Part,
+    /// Entries of the arena's search table.
+    pub search: Vec<u8>,
+    /// What is appended to sections of the arena's file.
+    pub additions: Vec<Addition>,
     /// First and end address of its stubs.
     pub stubs: (LiveAddr, LiveAddr),
     /// Functions with an entry in the table.
@@ -103,6 +109,22 @@ pub struct Image {
     pub thread_room: ThreadRoom,
 }
 
+/// Bytes and the address that they are written to.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Of the first byte.
+    pub addr: LiveAddr,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Image {
+    /// The parts that are written to memory.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        [&self.text, &self.constants, &self.variables, &self.frames].into_iter().filter(|part| !part.bytes.is_empty())
+    }
+}
+
 /// What a block of new thread-locals begins with, in every thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstValue {
@@ -112,6 +134,12 @@ pub struct FirstValue {
     pub bytes: Vec<u8>,
 }
 
+/// How many bytes of debug information come with `reach`, at most.
+#[must_use]
+pub fn debug_size(reach: &Reach) -> u64 {
+    debug::size(reach)
+}
+
 /// Gives everything in `reach` its place and its final bytes. `entries` has a plan for each body of each function that is
 /// redirected for the first time.
 ///
@@ -119,8 +147,25 @@ pub struct FirstValue {
 /// With the relocation, if something cannot be expressed at these addresses.
 pub fn place(reach: &Reach, layout: &Layout, entries: &[EntryPlan], placement: &Placement) -> Result<Image, LinkError> {
     let map = layout.place(reach, entries, placement)?;
-    let loaded = relocate::contents(reach, &map)?;
-    let image = elf::write(reach, &map, loaded)?;
+    let contents = relocate::contents(reach, &map)?;
+    let mut additions = debug::additions(reach, &map);
+    additions.extend(symbols::additions(reach, &map));
+    let part = |addr, bytes| Part { addr, bytes };
+    let image = Image {
+        text: part(map.at.text.start, contents.text),
+        constants: part(map.at.constants.start, contents.constants),
+        variables: part(map.at.data.start, contents.data),
+        frames: part(map.at.frames.start, contents.frames),
+        search: contents.search,
+        additions,
+        stubs: (map.stubs.start, map.stubs.end()),
+        functions: map.functions.clone(),
+        data: map.data_items.clone(),
+        library_functions: map.library_functions.clone(),
+        thread_locals: reach.threads.thread_locals.clone(),
+        first_values: contents.first_values,
+        thread_room: reach.threads.room,
+    };
     recheck::recheck(&image, &map)?;
     Ok(image)
 }

@@ -15,36 +15,34 @@ use crate::link::{FirstValue, LinkError, unwind};
 
 /// The bytes of the image's parts, and of the storage that is none of them.
 pub(super) struct Contents {
-    pub(super) unwind: Vec<u8>,
-    pub(super) unwind_header: Vec<u8>,
-    pub(super) read_only: Vec<u8>,
+    pub(super) frames: Vec<u8>,
+    /// Entries of the search table: distances of function and unwind entry from its header.
+    pub(super) search: Vec<u8>,
+    pub(super) constants: Vec<u8>,
     pub(super) text: Vec<u8>,
-    pub(super) rel_ro: Vec<u8>,
-    pub(super) words: Vec<u8>,
     pub(super) data: Vec<u8>,
     pub(super) first_values: Vec<FirstValue>,
 }
 
 pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> {
     let mut out = Contents {
-        unwind: Vec::new(),
-        unwind_header: Vec::new(),
-        read_only: zeroes(map.read_only, 0),
-        text: zeroes(map.text, 0xcc),
-        rel_ro: zeroes(map.rel_ro, 0),
-        words: words(map)?,
-        data: zeroes(map.data, 0),
+        frames: Vec::new(),
+        search: Vec::new(),
+        constants: filled(map.at.constants, 0),
+        text: filled(map.at.text, 0xcc),
+        data: filled(map.at.data, 0),
         first_values: first_values(reach, map)?,
     };
     stubs(map, &mut out.text)?;
+    let words_at = map.at.words_at.start.minus(map.at.constants.start) as usize;
+    out.constants.get_mut(words_at..).unwrap_or_default().copy_from_slice(&words(map)?);
     for (piece, addr) in reach.pieces.iter().zip(&map.pieces) {
         let object = object(reach, piece.object)?;
         let section = object.section(piece.section);
         let (span, bytes) = match section.role {
-            Role::Text => (map.text, &mut out.text),
-            Role::ReadOnly | Role::Lsda => (map.read_only, &mut out.read_only),
-            Role::RelRo => (map.rel_ro, &mut out.rel_ro),
-            Role::Data => (map.data, &mut out.data),
+            Role::Text => (map.at.text, &mut out.text),
+            Role::ReadOnly | Role::Lsda | Role::RelRo => (map.at.constants, &mut out.constants),
+            Role::Data => (map.at.data, &mut out.data),
             Role::Bss | Role::TlsData | Role::TlsBss => continue,
             Role::EhFrame | Role::Debug | Role::Ignored => {
                 return Err(LinkError(format!("section `{}` cannot be part of an image", section.name)));
@@ -58,7 +56,7 @@ pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> 
         field.copy_from_slice(source);
         relocate_piece(reach, map, object, piece, *addr, field)?;
     }
-    (out.unwind_header, out.unwind) = unwind::write(reach, map)?;
+    (out.search, out.frames) = unwind::write(reach, map)?;
     Ok(out)
 }
 
@@ -83,7 +81,7 @@ fn first_values(reach: &Reach, map: &Map) -> Result<Vec<FirstValue>, LinkError> 
     Ok(out)
 }
 
-fn zeroes(span: Span, fill: u8) -> Vec<u8> {
+fn filled(span: Span, fill: u8) -> Vec<u8> {
     vec![fill; span.size as usize]
 }
 
@@ -97,11 +95,15 @@ fn words(map: &Map) -> Result<Vec<u8>, LinkError> {
         let value = match word {
             Word::Pointer(referent) => pointer(map, referent).ok_or_else(|| broken(referent))?.0,
             Word::ThreadOffset(offset) => *offset as u64,
-            Word::Import(_) => 0,
+            Word::Import(import) => map.placement.imports.get(*import).copied().ok_or_else(|| broken_import(*import))?.0,
         };
         out.extend(value.to_le_bytes());
     }
     Ok(out)
+}
+
+fn broken_import(import: usize) -> LinkError {
+    LinkError(format!("import number {import} has no address"))
 }
 
 fn broken(referent: &Referent) -> LinkError {
@@ -111,7 +113,7 @@ fn broken(referent: &Referent) -> LinkError {
 fn stubs(map: &Map, text: &mut [u8]) -> Result<(), LinkError> {
     let far = || LinkError("the table is out of reach of the image".into());
     let mut put = |at: LiveAddr, bytes: &[u8]| -> Result<(), LinkError> {
-        let start = at.minus(map.text.start) as usize;
+        let start = at.minus(map.at.text.start) as usize;
         let field =
             text.get_mut(start..start + bytes.len()).ok_or_else(|| LinkError("a stub outside the code".into()))?;
         field.copy_from_slice(bytes);
@@ -119,7 +121,7 @@ fn stubs(map: &Map, text: &mut [u8]) -> Result<(), LinkError> {
     };
     for function in &map.functions {
         if map.stubs.start <= function.stub && function.stub < map.stubs.end() {
-            put(function.stub, &x86_64::stub(function.stub, map.table_word, function.index).ok_or_else(far)?)?;
+            put(function.stub, &x86_64::stub(function.stub, map.placement.table_word, function.index).ok_or_else(far)?)?;
         }
         for redirect in &function.redirects {
             let code = redirect.entry.trampoline(redirect.trampoline).map_err(LinkError)?;
@@ -132,7 +134,7 @@ fn stubs(map: &Map, text: &mut [u8]) -> Result<(), LinkError> {
     for (at, word) in map.words.iter().enumerate() {
         if let Word::Import(import) = word {
             let stub = far_stub(map, *import);
-            let pointer = map.words_at.start.plus(at as u64 * 8);
+            let pointer = map.at.words_at.start.plus(at as u64 * 8);
             put(stub, &x86_64::far_jump(stub, pointer).ok_or_else(far)?)?;
         }
     }
@@ -143,7 +145,7 @@ fn far_stub(map: &Map, import: usize) -> LiveAddr {
     map.far_stubs.start.plus((import * FAR_JUMP_LEN) as u64)
 }
 
-/// The address that a pointer to `referent` holds; `None` if only ld.so knows it.
+/// The address that a pointer to `referent` holds; `None` if it is no constant of the image.
 pub(super) fn pointer(map: &Map, referent: &Referent) -> Option<LiveAddr> {
     match referent {
         Referent::Piece(piece, offset) => Some(piece_addr(map, *piece).ok()?.plus(*offset)),
@@ -154,7 +156,7 @@ pub(super) fn pointer(map: &Map, referent: &Referent) -> Option<LiveAddr> {
         Referent::Null => Some(LiveAddr(0)),
         Referent::WordOf(inner) => {
             let index = map.word_at.get(&pointer_word(inner))?;
-            Some(map.words_at.start.plus(*index as u64 * 8))
+            Some(map.at.words_at.start.plus(*index as u64 * 8))
         }
         Referent::ThreadLocal(_) | Referent::Import(_) | Referent::Broken => None,
     }
@@ -251,12 +253,12 @@ pub(super) fn value(
         }
         RelocKind::GotPcRel => {
             let word = map.word_at.get(&pointer_word(referent)).ok_or_else(unknown)?;
-            Ok(relative(map.words_at.start.plus(*word as u64 * 8)))
+            Ok(relative(map.at.words_at.start.plus(*word as u64 * 8)))
         }
         RelocKind::GotTpOff => {
             let Referent::ThreadLocal(offset) = referent else { return Err(unknown()) };
             let word = map.word_at.get(&Word::ThreadOffset(*offset)).ok_or_else(unknown)?;
-            Ok(relative(map.words_at.start.plus(*word as u64 * 8)))
+            Ok(relative(map.at.words_at.start.plus(*word as u64 * 8)))
         }
         RelocKind::TpOff32 | RelocKind::TpOff64 | RelocKind::DtpOff32 | RelocKind::DtpOff64 => {
             let Referent::ThreadLocal(offset) = referent else { return Err(unknown()) };

@@ -1,7 +1,8 @@
-//! `.eh_frame` and `.eh_frame_hdr` of the image.
+//! What the image adds to the `.eh_frame` and the search table of its arena.
 //!
-//! Takes the unwind entries of the pieces, copies each with the common entry it needs, adds one for the stubs, and writes
-//! the sorted search table (LSB Core, "Exception Frame Header"). Call frame instructions are copied, not interpreted.
+//! Takes the unwind entries of the pieces, copies each with the common entry it needs, adds one for the stubs, and makes
+//! sorted entries of the search table (LSB Core, "Exception Frame Header"). Call frame instructions are copied, not
+//! interpreted.
 
 use relive_wire::LiveAddr;
 use rustc_hash::FxHashMap;
@@ -16,15 +17,15 @@ use crate::link::relocate::{object, value, write_field};
 /// Bytes that the unwind information takes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Room {
-    pub(super) header: u64,
+    /// Entries of the search table.
+    pub(super) count: u64,
+    /// Bytes of unwind entries.
     pub(super) entries: u64,
 }
 
-impl Room {
-    pub(super) fn total(self) -> u64 {
-        self.header + self.entries
-    }
-}
+/// Of the first unwind entry. Entries are whole numbers of it, so that those of two images follow each other without a gap,
+/// which would be the end for whoever reads them one by one.
+pub(super) const ALIGN: u64 = 4;
 
 /// A common entry: version 1, augmentation `zR` with PC-relative 4-byte pointers, CFA = rsp + 8, return address at
 /// CFA - 8: a function's state at its entry, and a stub's throughout.
@@ -38,11 +39,9 @@ const STUB_CIE: [u8; 24] = [
     0, 0, // DW_CFA_nop
 ];
 const STUB_FDE_LEN: u64 = 24;
-const TERMINATOR_LEN: u64 = 4;
-const HEADER_FIXED: u64 = 12;
 
 pub(super) fn room(reach: &Reach) -> Room {
-    let mut entries = STUB_CIE.len() as u64 + STUB_FDE_LEN + TERMINATOR_LEN;
+    let mut entries = STUB_CIE.len() as u64 + STUB_FDE_LEN;
     let mut count = 1;
     let mut cies = FxHashMap::default();
     for piece in &reach.pieces {
@@ -55,10 +54,10 @@ pub(super) fn room(reach: &Reach) -> Room {
             }
         }
     }
-    Room { header: HEADER_FIXED + 8 * count, entries }
+    Room { count, entries }
 }
 
-/// The search table and the entries.
+/// Entries of the search table, and unwind entries.
 pub(super) fn write(reach: &Reach, map: &Map) -> Result<(Vec<u8>, Vec<u8>), LinkError> {
     let mut out = Writer { reach, map, bytes: Vec::new(), table: Vec::new(), cies: FxHashMap::default() };
     out.stubs();
@@ -71,19 +70,18 @@ pub(super) fn write(reach: &Reach, map: &Map) -> Result<(Vec<u8>, Vec<u8>), Link
             out.record(object, piece.object, section, &frame.fde)?;
             let distance = (fde + 4 - cie) as u32;
             out.bytes[fde + 4..fde + 8].copy_from_slice(&distance.to_le_bytes());
-            out.table.push((*addr, map.unwind.start.plus(fde as u64)));
+            out.table.push((*addr, map.at.frames.start.plus(fde as u64)));
         }
     }
-    out.bytes.extend([0; TERMINATOR_LEN as usize]);
-    if out.bytes.len() as u64 != map.unwind.size {
+    if out.bytes.len() as u64 != map.at.frames.size || !map.at.frames.size.is_multiple_of(ALIGN) {
         return Err(LinkError("the unwind entries have another size than planned".into()));
     }
-    Ok((header(map, out.table)?, out.bytes))
+    Ok((search_entries(map, out.table)?, out.bytes))
 }
 
 struct Writer<'a> {
     reach: &'a Reach,
-    map: &'a Map,
+    map: &'a Map<'a>,
     bytes: Vec<u8>,
     table: Vec<(LiveAddr, LiveAddr)>,
     cies: FxHashMap<(ObjectIndex, usize), usize>,
@@ -93,15 +91,15 @@ impl Writer<'_> {
     fn stubs(&mut self) {
         self.bytes.extend(STUB_CIE);
         let fde = self.bytes.len();
-        let start = self.map.text.start;
+        let start = self.map.at.text.start;
         let end = self.map.far_stubs.end();
-        let place = self.map.unwind.start.plus(fde as u64 + 8);
+        let place = self.map.at.frames.start.plus(fde as u64 + 8);
         self.bytes.extend((STUB_FDE_LEN as u32 - 4).to_le_bytes());
         self.bytes.extend((fde as u32 + 4).to_le_bytes());
         self.bytes.extend((start.minus(place) as i32).to_le_bytes());
         self.bytes.extend((end.minus(start) as u32).to_le_bytes());
         self.bytes.extend([0; 8]);
-        self.table.push((start, self.map.unwind.start.plus(fde as u64)));
+        self.table.push((start, self.map.at.frames.start.plus(fde as u64)));
     }
 
     fn cie(&mut self, object: &Object, index: ObjectIndex, section: SectionId, cie: usize) -> Result<usize, LinkError> {
@@ -131,7 +129,7 @@ impl Writer<'_> {
         for reloc in &record.relocs {
             let mut reloc = *reloc;
             reloc.offset -= record.range.start;
-            let place = self.map.unwind.start.plus(at as u64 + reloc.offset);
+            let place = self.map.at.frames.start.plus(at as u64 + reloc.offset);
             // `pc_begin` is the body at hand even where others would be sent to a stub.
             let own = (reloc.offset == 8).then(|| self.body(object, index, &reloc)).flatten();
             let value = match own {
@@ -154,13 +152,12 @@ impl Writer<'_> {
     }
 }
 
-fn header(map: &Map, mut table: Vec<(LiveAddr, LiveAddr)>) -> Result<Vec<u8>, LinkError> {
-    let start = map.unwind_header.start;
-    let far = |_| LinkError("unwind entries out of reach of their table".into());
-    let relative = |addr: LiveAddr| i32::try_from(addr.minus(start)).map_err(far);
-    let mut out = vec![1, 0x1b, 0x03, 0x3b];
-    out.extend(i32::try_from(map.unwind.start.minus(start.plus(4))).map_err(far)?.to_le_bytes());
-    out.extend((table.len() as u32).to_le_bytes());
+fn search_entries(map: &Map, mut table: Vec<(LiveAddr, LiveAddr)>) -> Result<Vec<u8>, LinkError> {
+    let relative = |addr: LiveAddr| {
+        let distance = i32::try_from(addr.minus(map.placement.search));
+        distance.map_err(|_| LinkError("unwind entries out of reach of their table".into()))
+    };
+    let mut out = Vec::with_capacity(table.len() * 8);
     table.sort_unstable();
     for (function, entry) in table {
         out.extend(relative(function)?.to_le_bytes());

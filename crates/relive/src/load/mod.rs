@@ -1,28 +1,31 @@
 //! Stage 6, an `Image` to a `Loaded`: in the process, reachable from nowhere.
 //!
 //! Also the questions about the process that linking needs answered before: what the entries to be redirected look like
-//! today, and where there is room, near the code and in every thread. The agent in the process does the opening; everything it says is checked.
+//! today, where there is room, near the code and in every thread, and where imports are. The agent in the process opens
+//! arenas and looks names up; everything it says is checked. Images are written from outside, into memory that nothing in
+//! the program refers to.
 
+mod arena;
 mod entries;
 mod room;
 mod threads;
 
-use std::path::Path;
 use std::time::Duration;
 
 use relive_process::agent::AgentLink;
 use relive_process::memory::Memory;
-use relive_wire::near::IMAGE_BIAS;
+use relive_wire::LiveAddr;
 
 use crate::Error;
 use crate::link::Image;
 
+pub use arena::Arena;
 pub use entries::{Entries, examine};
 pub use room::{Reserved, Room};
 pub use threads::ThreadReserve;
 
-/// How long the agent may take to open an image.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the agent may take to look a name up.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An image that is in the process.
 #[derive(Debug)]
@@ -31,30 +34,28 @@ pub struct Loaded {
     pub image: Image,
 }
 
-/// Writes the image's file and has the agent open it; checks that it is where it must be, byte for byte.
+/// The addresses of what comes from shared objects.
+///
+/// # Errors
+/// `Gone` if the program ended meanwhile, `Fatal` for a name that none of its objects has.
+pub fn imports(names: &[String], agent: &mut AgentLink, alive: &dyn Fn() -> bool) -> Result<Vec<LiveAddr>, Error> {
+    names.iter().map(|name| Ok(agent.resolve(name, RESOLVE_TIMEOUT, alive)?)).collect()
+}
+
+/// Brings `image` into the arena's file, for tools, and then into memory; checks that it is there, byte for byte.
 ///
 /// # Errors
 /// `Gone` if the program ended meanwhile, otherwise what failed. The program is unchanged but for memory it does not use.
-pub fn load(
-    image: Image,
-    reserved: &Reserved,
-    folder: &Path,
-    agent: &mut AgentLink,
-    memory: &Memory,
-    alive: &dyn Fn() -> bool,
-) -> Result<Loaded, Error> {
-    let path = reserved.write(&image.file, folder)?;
-    let bias = agent.open(&path, OPEN_TIMEOUT, alive)?;
-    if bias.0 != IMAGE_BIAS {
-        return Err(Error::Fatal(format!(
-            "the loader placed the image {bias} beside its addresses instead of {IMAGE_BIAS:#x}"
-        )));
+pub fn load(image: Image, reserved: &Reserved, arena: &mut Arena, memory: &Memory) -> Result<Loaded, Error> {
+    arena.add(&image, reserved)?;
+    for part in image.parts() {
+        memory.write(part.addr, &part.bytes)?;
+        if memory.read_vec(part.addr, part.bytes.len())? != part.bytes {
+            return Err(Error::Fatal(format!("what was written to {} is not there", part.addr)));
+        }
     }
-    let (start, offset, size) = image.text;
-    let there = memory.read_vec(start, size as usize)?;
-    let here = image.file.get(offset as usize..(offset + size) as usize).unwrap_or_default();
-    if there != here {
-        return Err(Error::Fatal("the loaded code differs from the image".into()));
-    }
+    // Whoever unwinds meanwhile sees the table without the new entries, or with them: the count is one word.
+    memory.write(reserved.search_entries(), &image.search)?;
+    memory.write(reserved.search_count(), &(reserved.used.searched as u32).to_le_bytes())?;
     Ok(Loaded { image })
 }

@@ -124,10 +124,9 @@ impl Function {
 
 /// The hash of code in an image.
 fn hash(image: &Image, body: Body) -> u128 {
-    let (start, offset, _) = image.text;
-    let at = body.addr.0.wrapping_sub(start.0).wrapping_add(offset);
+    let at = body.addr.0.wrapping_sub(image.text.addr.0);
     let range = usize::try_from(at).ok().zip(usize::try_from(at.wrapping_add(body.size)).ok());
-    xxh3_128(range.and_then(|(from, to)| image.file.get(from..to)).unwrap_or_default())
+    xxh3_128(range.and_then(|(from, to)| image.text.bytes.get(from..to)).unwrap_or_default())
 }
 
 fn is_there(memory: &Memory, body: Body, hash: u128) -> Result<bool, Error> {

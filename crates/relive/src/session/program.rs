@@ -15,7 +15,8 @@ use relive_wire::{LiveAddr, NearLayout};
 use crate::Error;
 use crate::binary::executable;
 use crate::compile::Baseline;
-use crate::load::{Room, ThreadReserve};
+use crate::link::Needs;
+use crate::load::{Arena, Reserved, Room, ThreadReserve};
 use crate::swap::Tables;
 
 /// How long the program may take from its start to the agent's first word. Loading a large debug build takes a second.
@@ -45,6 +46,8 @@ pub(super) struct Program {
     pub(super) memory: Memory,
     pub(super) exe_start: LiveAddr,
     pub(super) room: Room,
+    /// The newest one.
+    pub(super) arena: Option<Arena>,
     pub(super) tables: Tables,
     pub(super) threads: ThreadReserve,
     pub(super) folder: PathBuf,
@@ -77,7 +80,7 @@ impl Program {
             spawned(child.pid());
             return Ok(Started::Blind(child, "it is linked statically, so nothing can be loaded into it".into()));
         }
-        let spec_agent = AgentSpec { library: &library, slot_dir: folder, listener: &listener };
+        let spec_agent = AgentSpec { library: &library, image_dir: folder, listener: &listener };
         let child = Arc::new(launch::spawn(&spec, Some(&spec_agent))?);
         spawned(child.pid());
         drop(listener);
@@ -103,11 +106,18 @@ impl Program {
             agent: link,
             exe_start: hello.exe_start,
             room: Room::new(near),
+            arena: None,
             tables: Tables::new(near),
             folder,
             exe: FileId::of(&baseline.exe).map_err(|error| Error::file(&baseline.exe, "look at", error))?,
             child,
         })
+    }
+
+    /// Room for an image with `debug` bytes of debug information; `None` if there is none left.
+    pub(super) fn room_for(&self, needs: &Needs, debug: u64) -> Option<Reserved> {
+        let file_has_room = self.arena.as_ref().is_some_and(|arena| arena.contents().has_room(debug));
+        if file_has_room { self.room.find(needs) } else { self.room.find_new(needs) }
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -32,14 +32,14 @@ static int each(struct dl_phdr_info *info, size_t size, void *data) {
     if (seen->objects++ == 0) seen->adds = info->dlpi_adds;
     seen->sized += size == sizeof *info && info->dlpi_adds == seen->adds;
     for (int i = 0; i < info->dlpi_phnum; i++)
-        if (strstr(info->dlpi_name, "/slots/") && info->dlpi_phdr[i].p_type == PT_LOAD)
-            fprintf(seen->out, "slot %s bias %#lx at %#lx size %#lx\n", strrchr(info->dlpi_name, '/') + 1, (long)info->dlpi_addr,
+        if (strstr(info->dlpi_name, "/images/") && info->dlpi_phdr[i].p_type == PT_LOAD)
+            fprintf(seen->out, "granule %s bias %#lx at %#lx size %#lx\n", strrchr(info->dlpi_name, '/') + 1, (long)info->dlpi_addr,
                     (long)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr), (long)info->dlpi_phdr[i].p_memsz);
     return 0;
 }
-static int until_slot(struct dl_phdr_info *info, size_t size, void *data) {
+static int until_granule(struct dl_phdr_info *info, size_t size, void *data) {
     ++*(int *)data;
-    return strstr(info->dlpi_name, "/slots/") ? 77 : 0;
+    return strstr(info->dlpi_name, "/images/") ? 77 : 0;
 }
 
 int main(int argc, char **argv) {
@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
     struct seen seen = {out};
     dl_iterate_phdr(each, &seen);
     fprintf(out, "objects %d sized %d\n", seen.objects, seen.sized);
-    int calls = 0, answer = dl_iterate_phdr(until_slot, &calls);
+    int calls = 0, answer = dl_iterate_phdr(until_granule, &calls);
     fprintf(out, "stopped with %d after %d\n", answer, calls);
     fclose(out);
     int fd = open(argv[3], O_RDONLY);

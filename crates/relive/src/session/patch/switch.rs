@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use relive_process::maps::MemoryMap;
+use relive_wire::near::ARENA_TEXT;
 
 use super::{Patcher, ms};
 use crate::Error;
 use crate::diff::Reach;
 use crate::judge::{DeltaFacts, Liveness};
 use crate::link::{self, Layout, Placement};
-use crate::load::{self, Entries, Loaded};
+use crate::load::{self, Arena, Entries, Loaded};
 use crate::session::end::{End, refused};
 use crate::session::inbox::Inbox;
 use crate::swap::{self, Attempt, Committed, FirstValues, Moved};
@@ -51,25 +52,40 @@ impl Patcher {
             let full = format!("the table of patched functions has {} entries left", program.tables.left());
             return Err(refused(DeltaFacts { tables_full: Some(full), ..DeltaFacts::default() }));
         }
-        let size = layout.size(reach);
-        let Some(reserved) = program.room.find(size) else {
-            let none =
-                format!("{size} bytes are needed near the program's code and {} slots are left", program.room.left());
+        let needs = layout.needs();
+        let Some(reserved) = program.room_for(&needs, link::debug_size(reach)) else {
+            let bytes = needs.text.size + needs.constants.size + needs.variables.size + needs.frames.size;
+            let left = program.room.left();
+            let none = format!("{bytes} bytes are needed near the program's code, where {left} arenas are unused");
             return Err(refused(DeltaFacts { no_room: Some(none), ..DeltaFacts::default() }));
         };
         program.room.take(&reserved);
+        let child = program.child();
+        let alive = || child.is_alive();
+        if reserved.is_new {
+            // If it fails, this one is not tried again.
+            program.arena = None;
+            program.arena = Some(Arena::open(&reserved, &program.folder, &mut program.agent, &alive)?);
+        }
+        let Some(arena) = &mut program.arena else { return Err(Error::Fatal("an arena was never made".into()).into()) };
+        let imports = load::imports(&reach.imports, &mut program.agent, &alive)?;
         let placement = Placement {
-            base: reserved.base,
-            room: reserved.size,
+            text: reserved.text,
+            constants: reserved.constants,
+            variables: reserved.variables,
+            frames: reserved.frames,
+            search: reserved.search(),
+            file: arena.contents(),
+            imports: &imports,
             table_word: program.tables.word(),
             first_index: program.tables.next_index(),
         };
         let image = link::place(reach, &layout, &entries.plans, &placement).map_err(fatal)?;
         report.timings.link = ms(clock.elapsed());
         let clock = Instant::now();
-        let child = program.child();
-        let loaded =
-            load::load(image, &reserved, &program.folder, &mut program.agent, &program.memory, &|| child.is_alive())?;
+        let loaded = load::load(image, &reserved, arena, &program.memory)?;
+        let code = reserved.start.plus(ARENA_TEXT)..reserved.start.plus(ARENA_TEXT + reserved.used.text);
+        self.unwinder.add(code, reserved.search()).map_err(Error::from)?;
         report.timings.load = ms(clock.elapsed());
         Ok(loaded)
     }
