@@ -178,11 +178,11 @@ impl Stopped {
         Ok(CapturedThread { thread: thread.clone(), stack_start: start, stack })
     }
 
-    /// Lets all threads go on.
+    /// Lets all threads go on; gives how long the program stood still, from the moment its first thread was asked to stop.
     ///
     /// # Errors
     /// `Fatal` if a thread could not be let go in the way it was found; it runs on in any case.
-    pub fn resume(mut self) -> Result<()> {
+    pub fn resume(mut self) -> Result<Duration> {
         self.tracer.finish()
     }
 }

@@ -46,9 +46,12 @@ const ERESTARTNOHAND: i64 = 514;
 /// `syscall`. A call that was made in another way has other numbers.
 const INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 
-/// Has the stopped thread `tid` make its call again if no handler runs when it is let go.
-pub(super) fn repeat_interrupted_call(memory: &Memory, tid: u32) -> io::Result<()> {
-    let mut registers = sys::registers(tid)?;
+/// Has the stopped thread `tid`, which has these `registers`, make its call again if no handler runs when it is let go.
+pub(super) fn repeat_interrupted_call(
+    memory: &Memory,
+    tid: u32,
+    mut registers: libc::user_regs_struct,
+) -> io::Result<()> {
     let interrupted = registers.rax.cast_signed() == -i64::from(libc::EINTR);
     if !interrupted || !CALLS.contains(&registers.orig_rax.cast_signed()) {
         return Ok(());

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::{Registers, Thread, restart};
@@ -19,7 +20,7 @@ const EVENT_EXEC: i32 = libc::PTRACE_EVENT_EXEC;
 /// First looks without a nap between them; most threads stop that fast.
 const EAGER_LOOKS: u32 = 4;
 /// Looks after which it is asked whether a silent thread is dead.
-const LOOKS_PER_CHECK: u32 = 16;
+const LOOKS_PER_CHECK: u32 = 64;
 const SHORTEST_NAP: Duration = Duration::from_micros(10);
 const LONGEST_NAP: Duration = Duration::from_micros(200);
 
@@ -44,11 +45,15 @@ pub(super) struct Tracees<'a> {
     /// In the order in which they were found.
     order: Vec<u32>,
     states: HashMap<u32, State>,
+    /// How many of them, from the first on, were seen to be stopped or at their end.
+    settled: usize,
+    /// What the stopped ones had in their registers.
+    registers: HashMap<u32, libc::user_regs_struct>,
 }
 
 impl<'a> Tracees<'a> {
     pub(super) fn new(memory: &'a Memory) -> Tracees<'a> {
-        Tracees { memory, pid: memory.pid(), order: Vec::new(), states: HashMap::new() }
+        Tracees { memory, pid: memory.pid(), order: Vec::new(), states: HashMap::new(), settled: 0, registers: HashMap::new() }
     }
 
     /// Stops all threads; gives those that are. After an error some may be stopped: call [`Tracees::release`].
@@ -61,6 +66,9 @@ impl<'a> Tracees<'a> {
                 Ok(true) => {
                     without_news = 0;
                     self.wait_for_stops(until)?;
+                    if self.has_all() {
+                        break;
+                    }
                 }
                 Ok(false) => without_news += 1,
                 Err(why) => {
@@ -84,7 +92,8 @@ impl<'a> Tracees<'a> {
         let mut result = Ok(());
         for (tid, state) in self.order.iter().filter_map(|tid| Some((*tid, *self.states.get(tid)?))) {
             let State::Stopped { signal } = state else { continue };
-            let prepared = restart::repeat_interrupted_call(self.memory, tid);
+            let known = self.registers.get(&tid).copied().map_or_else(|| sys::registers(tid), Ok);
+            let prepared = known.and_then(|known| restart::repeat_interrupted_call(self.memory, tid, known));
             for (step, outcome) in [("repeat the call", prepared), ("let go", sys::detach(tid, signal))] {
                 match outcome {
                     // It was killed while it was stopped.
@@ -95,6 +104,14 @@ impl<'a> Tracees<'a> {
             }
         }
         result
+    }
+
+    /// Whether the process has no other threads than those that are stopped, which start none.
+    fn has_all(&self) -> bool {
+        let stopped = self.states.values().filter(|state| matches!(state, State::Stopped { .. })).count() as u64;
+        // The folder has two links besides one for each thread.
+        let threads = std::fs::metadata(format!("/proc/{}/task", self.pid)).map(|folder| folder.nlink());
+        threads.is_ok_and(|links| links == stopped + 2)
     }
 
     /// Lists the threads and asks each new one to stop; whether there was any.
@@ -166,35 +183,26 @@ impl<'a> Tracees<'a> {
         Ok(())
     }
 
-    /// Looks once at each thread that was asked; gives one that still runs.
+    /// Looks at the threads that were asked, up to the first that still runs; gives that one.
     ///
-    /// Now and then it is asked for the dead as well. The main thread of a process whose others live reports its end to
-    /// nobody, and a thread that dies although it is stopped must be taken notice of: the `exec` that killed it, in a
+    /// Now and then all are looked at, for the dead among them. The main thread of a process whose others live reports its
+    /// end to nobody, and a thread that dies although it is stopped must be taken notice of: the `exec` that killed it, in a
     /// thread that was asked to stop, waits for that.
-    fn look(&mut self, ask_for_the_dead: bool) -> Result<Option<u32>> {
-        let (pid, mut waiting) = (self.pid, None);
-        for (&tid, state) in &mut self.states {
-            if *state == State::Ended || (*state != State::Asked && !ask_for_the_dead) {
-                continue;
-            }
-            match sys::tracee_state(tid, tid == pid) {
-                Ok(TraceeState::Stopped(word)) if word >> 8 == EVENT_EXEC => {
-                    *state = State::Stopped { signal: 0 };
-                    return Err(Error::Gone(format!("process {pid} has replaced its program by exec")));
-                }
-                // With an event the low byte is no signal to deliver; without one it is.
-                Ok(TraceeState::Stopped(word)) => {
-                    *state = State::Stopped { signal: if word >> 8 == 0 { word & 0xff } else { 0 } };
-                }
-                Ok(TraceeState::Ended) => *state = State::Ended,
-                Ok(TraceeState::Running) => {}
-                Err(why) => return Err(Error::system(pid, format!("wait for thread {tid}"), &why)),
+    fn look(&mut self, for_the_dead: bool) -> Result<Option<u32>> {
+        let mut waiting = None;
+        for at in if for_the_dead { 0 } else { self.settled }..self.order.len() {
+            let tid = self.order[at];
+            let Some(state) = self.states.get_mut(&tid) else { continue };
+            if *state == State::Asked || (for_the_dead && *state != State::Ended) {
+                look_at(self.pid, tid, state, for_the_dead)?;
             }
             if *state == State::Asked {
-                waiting = Some(tid);
-                if ask_for_the_dead && tid == pid && Status::read(pid, tid).map_or(true, |status| status.is_dead()) {
-                    *state = State::Ended;
+                waiting = waiting.or(Some(tid));
+                if !for_the_dead {
+                    break;
                 }
+            } else if waiting.is_none() {
+                self.settled = at + 1;
             }
         }
         Ok(waiting)
@@ -209,7 +217,10 @@ impl<'a> Tracees<'a> {
                 continue;
             }
             match sys::registers(tid) {
-                Ok(all) => threads.push(Thread { tid, regs: Registers::new(all) }),
+                Ok(all) => {
+                    self.registers.insert(tid, all);
+                    threads.push(Thread { tid, regs: Registers::new(all) });
+                }
                 Err(why) if why.raw_os_error() == Some(libc::ESRCH) => *state = State::Ended,
                 Err(why) => return Err(self.error(&format!("read the registers of thread {tid}"), &why)),
             }
@@ -220,4 +231,26 @@ impl<'a> Tracees<'a> {
     fn error(&self, step: &str, why: &io::Error) -> Error {
         Error::system(self.pid, step, why)
     }
+}
+
+/// Looks once at one thread.
+fn look_at(pid: u32, tid: u32, state: &mut State, for_the_dead: bool) -> Result<()> {
+    match sys::tracee_state(tid, tid == pid) {
+        Ok(TraceeState::Stopped(word)) if word >> 8 == EVENT_EXEC => {
+            *state = State::Stopped { signal: 0 };
+            return Err(Error::Gone(format!("process {pid} has replaced its program by exec")));
+        }
+        // With an event the low byte is no signal to deliver; without one it is.
+        Ok(TraceeState::Stopped(word)) => {
+            *state = State::Stopped { signal: if word >> 8 == 0 { word & 0xff } else { 0 } };
+        }
+        Ok(TraceeState::Ended) => *state = State::Ended,
+        Ok(TraceeState::Running) => {}
+        Err(why) => return Err(Error::system(pid, format!("wait for thread {tid}"), &why)),
+    }
+    let is_main = *state == State::Asked && for_the_dead && tid == pid;
+    if is_main && Status::read(pid, tid).map_or(true, |status| status.is_dead()) {
+        *state = State::Ended;
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ pub(super) struct Tracer {
     pid: u32,
     /// Closing it is the word to go on.
     hold: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<Result<()>>>,
+    thread: Option<JoinHandle<Result<Duration>>>,
 }
 
 impl Tracer {
@@ -37,11 +37,11 @@ impl Tracer {
         }
     }
 
-    /// Lets the process go on and waits until it does.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    /// Lets the process go on and waits until it does; gives the time from its first thread's stop to its last one's going on.
+    pub(super) fn finish(&mut self) -> Result<Duration> {
         self.hold = None;
         match self.thread.take().map(JoinHandle::join) {
-            None => Ok(()),
+            None => Ok(Duration::ZERO),
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(Error::Fatal(format!("the thread that stopped process {} panicked", self.pid))),
         }
@@ -61,16 +61,18 @@ fn trace(
     deadline: Duration,
     tell: &SyncSender<Result<Vec<Thread>>>,
     until_dropped: &Receiver<()>,
-) -> Result<()> {
+) -> Result<Duration> {
     // Without the permission the stop only takes longer when the program keeps all processors busy.
     let _ = sys::raise_priority();
     sys::nap_exactly();
     let mut tracees = Tracees::new(memory);
-    let stopped = tracees.stop_all(Instant::now() + deadline);
+    let began = Instant::now();
+    let stopped = tracees.stop_all(began + deadline);
     let failed = stopped.is_err();
     if tell.send(stopped).is_ok() && !failed {
         // Nothing is ever sent: the other end is dropped.
         let _ = until_dropped.recv();
     }
-    tracees.release()
+    tracees.release()?;
+    Ok(began.elapsed())
 }

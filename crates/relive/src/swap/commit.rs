@@ -107,8 +107,8 @@ pub fn commit(
     prepare_tables(&stopped, image, tables)?;
     switch(&stopped, &entries, tables, image, change.moved)?;
     // The switch is done; a process that ended just now is noticed by its end.
-    let _ = stopped.resume();
-    Ok(Attempt::Done(Committed { pause: before.elapsed(), threads }))
+    let pause = stopped.resume().unwrap_or_else(|_| before.elapsed());
+    Ok(Attempt::Done(Committed { pause, threads }))
 }
 
 /// Who is inside one of the functions right now: the thread and the function. Nothing is written.
