@@ -14,6 +14,7 @@ mod mutants;
 mod patch;
 mod steps;
 mod tidy;
+mod usage;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ const TASKS: [Task; 9] = [
     ("endurance", "ten thousand switches of one program; [--switches N]", endurance::run),
     ("full", "everything, however long it takes", |root, _| steps::run(root, steps::FULL)),
     ("kill-grid", "kill relive at every system call of a switch; [--from N] [--step K] [--max M]", kill_grid::run),
-    ("miniserve", "edit miniserve while requests go on; [--strict] [--no-first-build]", miniserve::run),
+    ("miniserve", "edit miniserve while requests go on; [--strict] [--no-first-build] [--endurance N]", miniserve::run),
     ("mutants", "whether a test notices when a rule of the judge is wrong; [--all] [FILE..]", mutants::run),
     ("tidy", "the fences: allowed edges, where `unsafe` may be, what files must say", |root, _| tidy::run(root)),
 ];

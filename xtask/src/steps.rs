@@ -63,7 +63,8 @@ pub(crate) const FULL: &[Step] = &[
     step("slow tests", 60, Run("cargo test --locked --release --workspace -- --ignored")),
     step("kill grid", 40, Run("cargo xtask kill-grid")),
     step("edits", 110, Run("cargo xtask edits --count 2000 --seed 2")),
-    step("miniserve", 60, Run("cargo xtask miniserve")),
+    step("endurance", 30, Run("cargo xtask endurance")),
+    step("miniserve", 90, Run("cargo xtask miniserve --endurance 500")),
     step("mutants", 30, Run("cargo xtask mutants --all")),
     step(
         "hostile types",
@@ -80,6 +81,7 @@ pub(crate) const FULL: &[Step] = &[
         20,
         Run("cargo bench --locked --package relive --bench diff --bench link --bench symbols --bench types"),
     ),
+    step("stop bench", 5, Run("cargo bench --locked --package relive-process --bench stop")),
     step("corpus", 240, Corpus("--jobs 2")),
 ];
 

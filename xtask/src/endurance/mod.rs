@@ -6,8 +6,6 @@
 //!
 //! `RELIVE` names the executable; without it the release build is taken. It writes below `target/xtask/endurance` only.
 
-mod usage;
-
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -21,7 +19,7 @@ use nix::unistd::Pid;
 use crate::events::Events;
 use crate::files::{context, save};
 use crate::patch::Patch;
-use usage::Usage;
+use crate::usage::{self, Usage};
 
 const MANIFEST: &str =
     "[package]\nname = \"endurance-program\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";

@@ -2,7 +2,7 @@
 //!
 //! In this order: the first build against cargo's; three edits under traffic, where each answer has to be the old page or
 //! the new one, byte for byte; thirty edits of a constant, for what everything but rustc takes; restarts and plain builds
-//! between them, which may compile nothing twice.
+//! between them, which may compile nothing twice. With `--endurance N` that many edits more while requests go on.
 //!
 //! `RELIVE` names the executable; without it the release build is taken. Cargo obtains the program. It writes below
 //! `target/xtask/miniserve` only.
@@ -18,7 +18,7 @@ use std::path::Path;
 
 use session::Session;
 use source::{Edit, Source};
-use traffic::Traffic;
+use traffic::{Counts, Traffic};
 
 /// The hint in the search field as published, and after the edit under traffic.
 const PUBLISHED: &str = "Search...";
@@ -31,6 +31,8 @@ const STRICT_MS: f64 = 25.0;
 struct Options {
     strict: bool,
     first_build: bool,
+    /// Edits while requests go on, besides the three.
+    endurance: usize,
 }
 
 /// Runs all parts; `Err` if anything was bad.
@@ -51,9 +53,13 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     bad.extend(under_traffic(&mut session).err());
     heading(&format!("{CONSTANT_EDITS} edits of a constant"));
     bad.extend(constants(&mut session, options.strict).err());
+    if options.endurance > 0 {
+        heading(&format!("{} edits while requests go on", options.endurance));
+        bad.extend(endurance(&mut session, options.endurance).err());
+    }
     session.quit()?;
     heading("restarts");
-    bad.extend(builds::restarts(&source, &relive, hint(CONSTANT_EDITS)).err());
+    bad.extend(builds::restarts(&source, &relive, hint(CONSTANT_EDITS + options.endurance)).err());
     if bad.is_empty() { Ok(()) } else { Err(bad.join("\n")) }
 }
 
@@ -110,6 +116,33 @@ fn constants(session: &mut Session, strict: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// Edits of a constant while requests go on, each with its own right answers, and what came of all.
+fn endurance(session: &mut Session, edits: usize) -> Result<(), String> {
+    let (mut page, mut old) = (session.page()?, hint(CONSTANT_EDITS));
+    let traffic = Traffic::start(session.port, &page);
+    let (mut all, mut patches) = (Counts::default(), Vec::new());
+    for nth in CONSTANT_EDITS + 1..=CONSTANT_EDITS + edits {
+        let edit = Edit::hint("constant", &old, &hint(nth));
+        let after = edit.page_after(&page)?;
+        traffic.expect(&page, &after)?;
+        patches.push(session.edit(&edit)?);
+        all.add(traffic.switched()?);
+        (page, old) = (after, hint(nth));
+        if (nth - CONSTANT_EDITS).is_multiple_of(100) {
+            println!("{} edits: {}", nth - CONSTANT_EDITS, session.usage()?);
+        }
+    }
+    print!("{}", crate::patch::summary(&patches).1);
+    println!(
+        "{} answers, {} of them bad, the slowest after {:.1} ms (a connection overslept {:.1} ms at most)",
+        all.old + all.new + all.bad,
+        all.bad,
+        all.slowest.as_secs_f64() * 1e3,
+        all.overslept.as_secs_f64() * 1e3
+    );
+    all.first_bad.map_or(Ok(()), |why| Err(format!("{} bad answers: {why}", all.bad)))
+}
+
 fn hint(nth: usize) -> String {
     format!("Seek {nth}...")
 }
@@ -127,12 +160,17 @@ fn load() -> String {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Options, String> {
-        let mut options = Options { strict: false, first_build: true };
-        for flag in args {
+        let mut options = Options { strict: false, first_build: true, endurance: 0 };
+        let mut words = args.iter();
+        while let Some(flag) = words.next() {
             match flag.as_str() {
                 "--strict" => options.strict = true,
                 "--no-first-build" => options.first_build = false,
-                _ => return Err(format!("`{flag}` is unknown: --strict, --no-first-build")),
+                "--endurance" => {
+                    let edits = words.next().and_then(|count| count.parse().ok());
+                    options.endurance = edits.ok_or("`--endurance` takes a number of edits")?;
+                }
+                _ => return Err(format!("`{flag}` is unknown: --strict, --no-first-build, --endurance N")),
             }
         }
         Ok(options)

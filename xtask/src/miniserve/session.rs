@@ -16,6 +16,7 @@ use super::source::{Edit, Source};
 use crate::events::Events;
 use crate::files::context;
 use crate::patch::Patch;
+use crate::usage::Usage;
 
 /// Longest wait for a build and a start.
 const START: Duration = Duration::from_secs(30 * 60);
@@ -83,6 +84,13 @@ impl Session<'_> {
     /// relive's process number.
     pub(crate) fn relive_id(&self) -> String {
         self.relive.id().to_string()
+    }
+
+    /// What the program and relive hold.
+    pub(crate) fn usage(&self) -> Result<String, String> {
+        let of = |pid: Pid| Usage::of(pid).map(|usage| usage.to_string());
+        let relive = Pid::from_raw(self.relive.id().cast_signed());
+        Ok(format!("program {}; relive {}", of(self.program.unwrap_or(relive))?, of(relive)?))
     }
 
     /// The packages that cargo compiled, in its words.

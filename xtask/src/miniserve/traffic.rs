@@ -37,6 +37,15 @@ pub(crate) struct Counts {
     pub(crate) first_bad: Option<String>,
 }
 
+impl Counts {
+    /// Counts what came of another edit as well.
+    pub(crate) fn add(&mut self, other: Counts) {
+        (self.old, self.new, self.bad) = (self.old + other.old, self.new + other.new, self.bad + other.bad);
+        (self.slowest, self.overslept) = (self.slowest.max(other.slowest), self.overslept.max(other.overslept));
+        self.first_bad = self.first_bad.take().or(other.first_bad);
+    }
+}
+
 struct Shared {
     port: u16,
     stop: AtomicBool,

@@ -92,7 +92,7 @@ fn queued_signals_arrive_once_and_in_order() {
     let mut stops = 0;
     while program.word(1) < 20_000 {
         match stop(&program.memory(), &StopOptions::default()) {
-            Ok(stopped) => stopped.resume().expect("all threads were as the kernel promises"),
+            Ok(stopped) => drop(stopped.resume().expect("all threads were as the kernel promises")),
             Err(Error::Gone(_)) => break,
             Err(why) => panic!("{why}"),
         }

@@ -44,6 +44,12 @@ impl Usage {
     }
 }
 
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} mappings, {} descriptors, {} kB its own", self.maps, self.files, self.private / 1024)
+    }
+}
+
 /// What images brought, as the files of their arenas say, in bytes that are loaded; and what the folder takes on disk.
 pub(crate) fn images(folder: &Path) -> Result<(u64, u64), String> {
     use std::os::unix::fs::MetadataExt as _;
