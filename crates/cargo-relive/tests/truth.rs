@@ -194,10 +194,10 @@ fn backtraces() -> Result<(), Failed> {
         assert!(line.contains(&inner) && line.contains(&outer), "{line}");
     };
     right(&mut guest, "v1");
-    for (from, to) in [("\"v1\"", "\"v2\""), ("\"v2\"", "\"v3\""), ("\"v3\"", "\"v4\"")] {
-        // Each is further down in the file.
-        guest.edit(&[(from, to), ("\npub fn outer", "\n// a line more\npub fn outer")]);
-        right(&mut guest, to.trim_matches('"'));
+    for (from, to) in [("v1", "v2"), ("v2", "v3"), ("v3", "v4")] {
+        // Both functions change, and move down in the file. (Code that only moves is not exchanged: its lines stay old.)
+        guest.edit(&[(from, to), ("+ 1001", "+ 1 + 1001"), ("\npub fn outer", "\n// a line more\npub fn outer")]);
+        right(&mut guest, to);
     }
     assert!(guest.running.finish().success());
     Ok(())

@@ -29,6 +29,11 @@ pub(crate) fn name(id: u32) -> String {
     fs::read_to_string(format!("/proc/{id}/comm")).map(|name| name.trim_end().to_owned()).unwrap_or_default()
 }
 
+/// That `id` traces, in words.
+pub(crate) fn tracer(id: u32) -> String {
+    format!("a debugger (pid {id}, `{}`) is attached", name(id))
+}
+
 fn parse(text: &str) -> Status {
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).unwrap_or_default();
     Status {

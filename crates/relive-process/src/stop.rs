@@ -137,6 +137,13 @@ pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
     Ok(Stopped { threads, memory: memory.clone(), tracer })
 }
 
+/// That a debugger is attached to process `pid`, and which, in words; `None` if there is none, or no such process.
+#[must_use]
+pub fn debugger_of(pid: u32) -> Option<String> {
+    let tracer = status::Status::read(pid, pid).ok()?.tracer;
+    (tracer != 0).then(|| status::tracer(tracer))
+}
+
 impl Stopped {
     /// All threads, in the order in which they were found.
     #[must_use]

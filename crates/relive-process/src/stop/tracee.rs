@@ -152,10 +152,7 @@ impl<'a> Tracees<'a> {
         }
         let pid = self.pid;
         if status.tracer != 0 {
-            let (tracer, name) = (status.tracer, status::name(status.tracer));
-            return Err(Error::Busy(format!(
-                "cannot stop process {pid}: a debugger (pid {tracer}, `{name}`) is attached"
-            )));
+            return Err(Error::Busy(format!("cannot stop process {pid}: {}", status::tracer(status.tracer))));
         }
         let hint = match std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").as_deref().map(str::trim) {
             Ok("1") => "; kernel.yama.ptrace_scope is 1, so a process may be stopped only by its ancestors",

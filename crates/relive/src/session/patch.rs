@@ -77,11 +77,23 @@ struct Course<'a> {
     baseline: &'a Baseline,
     /// What it leads to.
     generation: u64,
+    waiting: Waiting<'a>,
+    report: &'a mut PatchReport,
+}
+
+/// What goes on while a change waits for something.
+struct Waiting<'a> {
     inbox: &'a mut Inbox,
     /// Whether something came that the change has to give way to.
     later: &'a mut dyn FnMut(&mut Inbox) -> bool,
     tell: &'a mut dyn FnMut(&Event),
-    report: &'a mut PatchReport,
+}
+
+impl Waiting<'_> {
+    /// Ends the change if it has to give way.
+    fn go_on(&mut self) -> Result<(), End> {
+        if (self.later)(self.inbox) { Err(End::Superseded) } else { Ok(()) }
+    }
 }
 
 /// An accepted change: what to tell about it, and the proof that it rests on, if there is one.
@@ -194,7 +206,8 @@ impl Patcher {
         self.libraries.extend(&baseline.rlibs)?;
         let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
         let generation = self.history.generation() + 1;
-        let course = Course { baseline, generation, inbox, later: &mut later, tell, report };
+        let waiting = Waiting { inbox, later: &mut later, tell };
+        let course = Course { baseline, generation, waiting, report };
         self.exchange(removed, added, &history::End::default(), clock, course)
     }
 
@@ -226,7 +239,7 @@ impl Patcher {
     }
 
     fn judge_and_switch(&mut self, delta: Delta, clock: Instant, course: Course<'_>) -> Result<Step, End> {
-        let Course { baseline, generation, inbox, later, tell, report } = course;
+        let Course { baseline, generation, mut waiting, report } = course;
         let running = self.running.get()?;
         let reach = diff::reach(running, &delta, self.program.threads.room(), &mut self.libraries);
         let entries = load::examine(running, &reach, &self.program.memory)?;
@@ -237,12 +250,10 @@ impl Patcher {
             let judged = timed(&mut report.timings.judge, || self.judge(baseline, &delta, &reach, &entries));
             (report.reasons, proof) = judged?;
         }
-        if later(inbox) {
-            return Err(End::Superseded);
-        }
+        waiting.go_on()?;
         self.describe(&delta, &reach, report);
         if let Some(proof) = proof.as_ref().filter(|proof| !proof.quiet.is_empty()) {
-            self.await_quiet(proof, inbox, later)?;
+            self.await_quiet(proof, &mut waiting)?;
         }
         if reach.functions.is_empty() {
             for location in &moved {
@@ -250,8 +261,8 @@ impl Patcher {
             }
             return Ok(self.commit_objects(delta, None)?);
         }
-        let loaded = self.link_and_load(&reach, &entries, report)?;
-        let committed = self.switch(&loaded, &moved, proof.as_ref(), inbox, later, tell)?;
+        let loaded = self.link_and_load(&reach, &entries, &mut waiting, report)?;
+        let committed = self.switch(&loaded, &moved, proof.as_ref(), &mut waiting)?;
         report.timings.pause = ms(committed.pause);
         let agent = self.program.agent.hello().tid;
         let stacks = stacks(&mut self.unwinder, &committed.threads, agent);

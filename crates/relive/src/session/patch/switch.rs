@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use relive_process::maps::MemoryMap;
+use relive_process::stop::debugger_of;
 use relive_wire::near::ARENA_TEXT;
 
-use super::{Patcher, ms};
+use super::{Patcher, Waiting, ms};
 use crate::Error;
 use crate::diff::Reach;
 use crate::judge::{DeltaFacts, Liveness};
@@ -13,6 +14,7 @@ use crate::link::{self, Layout, Placement};
 use crate::load::{self, Arena, Entries, Loaded};
 use crate::session::end::{End, refused};
 use crate::session::inbox::Inbox;
+use crate::session::program::Program;
 use crate::swap::{self, Attempt, Committed, FirstValues, Moved};
 use crate::tell::{Event, PatchReport};
 
@@ -27,13 +29,28 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
 /// How long a switch waits for functions that must not be on a stack. A loop that handles the type never leaves them.
 const QUIET_WITHIN: Duration = Duration::from_secs(3);
 
-/// The pauses between tries, each twice as long as the one before.
-struct Pauses(Duration);
+/// The pauses between tries, each twice as long as the one before, and whether the user knows what they are for.
+struct Pauses {
+    next: Duration,
+    told: bool,
+}
+
+impl Default for Pauses {
+    fn default() -> Pauses {
+        Pauses { next: TRY_AGAIN, told: false }
+    }
+}
 
 impl Pauses {
     fn rest(&mut self, inbox: &mut Inbox) {
-        inbox.wait(self.0);
-        self.0 = (self.0 * 2).min(TRY_AGAIN_MOST);
+        inbox.wait(self.next);
+        self.next = (self.next * 2).min(TRY_AGAIN_MOST);
+    }
+
+    fn tell(&mut self, why: &str, waiting: &mut Waiting<'_>) {
+        if !std::mem::replace(&mut self.told, true) {
+            (waiting.tell)(&Event::Note(format!("the switch waits: {why}")));
+        }
     }
 }
 
@@ -42,6 +59,7 @@ impl Patcher {
         &mut self,
         reach: &Reach,
         entries: &Entries,
+        waiting: &mut Waiting<'_>,
         report: &mut PatchReport,
     ) -> Result<Loaded, End> {
         let clock = Instant::now();
@@ -60,15 +78,21 @@ impl Patcher {
             return Err(refused(DeltaFacts { no_room: Some(none), ..DeltaFacts::default() }));
         };
         program.room.take(&reserved);
-        let child = program.child();
-        let alive = || child.is_alive();
         if reserved.is_new {
             // If it fails, this one is not tried again.
             program.arena = None;
-            program.arena = Some(Arena::open(&reserved, &program.folder, &mut program.agent, &alive)?);
+            let opened = self.with_agent(waiting, |program, alive| {
+                Arena::open(&reserved, &program.folder, &mut program.agent, alive)
+            });
+            self.program.arena = Some(opened?);
         }
+        let imports = if reach.imports.is_empty() {
+            Vec::new()
+        } else {
+            self.with_agent(waiting, |program, alive| load::imports(&reach.imports, &mut program.agent, alive))?
+        };
+        let program = &mut self.program;
         let Some(arena) = &mut program.arena else { return Err(Error::Fatal("an arena was never made".into()).into()) };
-        let imports = load::imports(&reach.imports, &mut program.agent, &alive)?;
         let placement = Placement {
             text: reserved.text,
             constants: reserved.constants,
@@ -90,23 +114,41 @@ impl Patcher {
         Ok(loaded)
     }
 
+    /// Has the agent do something, which it cannot while a debugger holds its thread.
+    fn with_agent<T>(
+        &mut self,
+        waiting: &mut Waiting<'_>,
+        mut ask: impl FnMut(&mut Program, &dyn Fn() -> bool) -> Result<T, Error>,
+    ) -> Result<T, End> {
+        let child = self.program.child();
+        let mut pauses = Pauses::default();
+        loop {
+            let Some(debugger) = debugger_of(child.pid()) else {
+                match ask(&mut self.program, &|| child.is_alive()) {
+                    Err(Error::Busy(_)) if debugger_of(child.pid()).is_some() => continue,
+                    answer => return Ok(answer?),
+                }
+            };
+            pauses.tell(&debugger, waiting);
+            waiting.go_on()?;
+            pauses.rest(waiting.inbox);
+        }
+    }
+
     /// Waits until no thread is inside a function that may hold a value of a changed type, before anything is loaded: a
     /// refusal leaves no trace. The switch looks again.
     pub(super) fn await_quiet(
         &mut self,
         proof: &Liveness,
-        inbox: &mut Inbox,
-        later: &mut dyn FnMut(&mut Inbox) -> bool,
+        waiting: &mut Waiting<'_>,
     ) -> Result<(), End> {
         let began = Instant::now();
         let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
         self.unwinder.refresh(&map).map_err(Error::from)?;
         let agent = self.program.agent.hello().tid;
-        let mut pauses = Pauses(TRY_AGAIN);
+        let mut pauses = Pauses::default();
         loop {
-            if later(inbox) {
-                return Err(End::Superseded);
-            }
+            waiting.go_on()?;
             let quiet = swap::Quiet { functions: &proof.quiet, agent };
             match swap::held_now(&self.program.memory, &map, &mut self.unwinder, &quiet) {
                 Ok(None) | Err(Error::Busy(_)) => return Ok(()),
@@ -116,7 +158,7 @@ impl Patcher {
                 Ok(Some(_)) => {}
                 Err(error) => return Err(End::Failed(error)),
             }
-            pauses.rest(inbox);
+            pauses.rest(waiting.inbox);
         }
     }
 
@@ -125,9 +167,7 @@ impl Patcher {
         loaded: &Loaded,
         moved: &[Moved],
         proof: Option<&Liveness>,
-        inbox: &mut Inbox,
-        later: &mut dyn FnMut(&mut Inbox) -> bool,
-        tell: &mut dyn FnMut(&Event),
+        waiting: &mut Waiting<'_>,
     ) -> Result<Committed, End> {
         let began = Instant::now();
         let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
@@ -137,15 +177,12 @@ impl Patcher {
         if !first_values.is_empty() {
             self.program.threads.writing(&thread_room);
         }
-        let mut told = false;
-        let mut pauses = Pauses(TRY_AGAIN);
+        let mut pauses = Pauses::default();
         let agent = self.program.agent.hello().tid;
         let quiet = proof.map(|proof| swap::Quiet { functions: &proof.quiet, agent });
         let mut switch = swap::Switch { loaded, moved, first_values, quiet };
         loop {
-            if later(inbox) {
-                return Err(End::Superseded);
-            }
+            waiting.go_on()?;
             let program = &mut self.program;
             let (tables, unwinder) = (&mut program.tables, &mut self.unwinder);
             let attempt = swap::commit(&program.memory, &map, unwinder, tables, &mut switch);
@@ -162,14 +199,13 @@ impl Patcher {
                 (Err(error), _) => return Err(End::Failed(error)),
             };
             let debugger = why.contains("a debugger (pid");
-            if !told && began.elapsed() > TELL_AFTER {
-                tell(&Event::Note(format!("the switch waits: {why}")));
-                told = true;
+            if began.elapsed() > TELL_AFTER {
+                pauses.tell(&why, waiting);
             }
             if !debugger && began.elapsed() > GIVE_UP_AFTER {
                 return Err(refused(DeltaFacts { in_the_way: Some(why), ..DeltaFacts::default() }));
             }
-            pauses.rest(inbox);
+            pauses.rest(waiting.inbox);
         }
     }
 }

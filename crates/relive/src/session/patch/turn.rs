@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use relive_process::maps::MemoryMap;
 
-use super::{Course, Patcher, saved_again};
+use super::{Course, Patcher, Waiting, saved_again};
 use crate::Error;
 use crate::compile::Baseline;
 use crate::control::{Answer, Generation, Request, Status, Turned};
@@ -94,7 +94,8 @@ impl Patcher {
         let mut later = |inbox: &mut Inbox| saved_again(inbox, &inputs);
         let now = self.history.generation();
         let generation = if way == Way::Back { now - 1 } else { now + 1 };
-        let course = Course { baseline, generation, inbox, later: &mut later, tell, report: &mut report };
+        let waiting = Waiting { inbox, later: &mut later, tell };
+        let course = Course { baseline, generation, waiting, report: &mut report };
         let end = self.running.get().map(|running| goal.exchange(running)).map_err(End::from);
         let end = end.and_then(|(removed, added)| self.exchange(removed, added, &goal, began, course));
         if end.is_ok() {
