@@ -12,6 +12,7 @@
 //! real-time priority where permitted, or busy programs would starve it.
 
 mod restart;
+mod siblings;
 mod stack;
 mod tracee;
 mod tracer;
@@ -23,6 +24,7 @@ use relive_wire::LiveAddr;
 use crate::maps::MemoryMap;
 use crate::memory::Memory;
 use crate::{Result, status};
+use siblings::Siblings;
 use tracer::Tracer;
 
 /// Bytes below the stack pointer that code may use without moving it.
@@ -130,11 +132,15 @@ pub struct Stopped {
 /// Stops all threads of the program behind `memory`.
 ///
 /// # Errors
-/// `Busy` if a thread does not stop before the deadline or a debugger is attached, `Denied` if the system does not
+/// `Busy` if a thread does not stop before the deadline, a debugger is attached or another process shares the memory, `Denied` if the system does not
 /// allow it, `Gone` if the program has ended or was replaced. In every case all threads run again.
 pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
+    let siblings = Siblings::look(memory.pid())?;
     let (tracer, threads) = Tracer::start(memory.clone(), options.deadline)?;
-    Ok(Stopped { threads, memory: memory.clone(), tracer })
+    // Dropped with an error, it lets all threads go.
+    let stopped = Stopped { threads, memory: memory.clone(), tracer };
+    siblings.look_again()?;
+    Ok(stopped)
 }
 
 /// That a debugger is attached to process `pid`, and which, in words; `None` if there is none, or no such process.

@@ -216,6 +216,14 @@ pub(crate) fn set_registers(tid: u32, registers: &libc::user_regs_struct) -> io:
     ptrace(libc::PTRACE_SETREGS, tid, ptr::null_mut(), ptr::from_ref(registers).cast_mut().cast())
 }
 
+/// Whether two processes have one memory; false where that may not be asked.
+pub(crate) fn share_memory(one: u32, other: u32) -> bool {
+    /// A number of the kernel's `kcmp.h`.
+    const KCMP_VM: c_int = 1;
+    // SAFETY: compares two processes; no memory of ours is involved.
+    unsafe { libc::syscall(libc::SYS_kcmp, one as pid_t, other as pid_t, KCMP_VM, 0, 0) == 0 }
+}
+
 /// Raises the calling thread above threads of normal priority; what it starts stays normal.
 pub(crate) fn raise_priority() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 1 };

@@ -139,26 +139,34 @@ pub fn ask(relive_dir: &Path, request: Request) -> Result<Answer, Error> {
 }
 
 /// A request that waits for its answer.
-pub(crate) struct Asked {
-    pub(crate) request: Request,
+#[derive(Debug)]
+pub struct Asked {
+    /// What is asked.
+    pub request: Request,
     reply: Sender<Answer>,
 }
 
 impl Asked {
-    pub(crate) fn answer(self, answer: Answer) {
+    /// Answers it.
+    pub fn answer(self, answer: Answer) {
         // Who asked may be gone.
         let _ = self.reply.send(answer);
     }
 }
 
 /// The socket of a session; nobody can connect any more when it is dropped.
-pub(crate) struct Server {
+#[derive(Debug)]
+pub struct Server {
     listener: Arc<UnixListener>,
 }
 
 impl Server {
-    /// Listens in `folder`, which must be closed to other users; requests go to `take`.
-    pub(crate) fn start(folder: &Path, take: impl Fn(Asked) + Send + Sync + 'static) -> Result<Server, Error> {
+    /// Listens in `folder`, which must be closed to other users; requests go to `take`. One that `take` drops is answered
+    /// with the end of the connection.
+    ///
+    /// # Errors
+    /// `Denied` if others could enter the folder, `Fatal` if there can be no socket.
+    pub fn start(folder: &Path, take: impl Fn(Asked) + Send + Sync + 'static) -> Result<Server, Error> {
         let listener = Arc::new(socket::listen(folder, SOCKET)?);
         let (accepting, take) = (Arc::clone(&listener), Arc::new(take));
         thread::spawn(move || {

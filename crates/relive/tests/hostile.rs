@@ -2,7 +2,8 @@
 //!
 //! The files are small but real: an executable, its objects before and after an edit, an rlib and its members, made by
 //! rustc when the test begins. `RELIVE_FUZZ_ITERATIONS` sets how many inputs each test tries (some thousand if unset);
-//! `RELIVE_FUZZ_SECONDS` how long it goes on with others.
+//! `RELIVE_FUZZ_SECONDS` how long it goes on with others. What relive reads from sockets and pipes is in
+//! `hostile_words.rs`.
 
 mod common;
 
@@ -11,8 +12,9 @@ use std::sync::{Arc, OnceLock};
 
 use common::attack::attacks;
 use common::build::{self, State};
-use common::drive::{self, survives};
+use common::drive::{self, Watch, survives};
 use common::mutate::{Random, Seed};
+use common::tables;
 use object::read::archive::ArchiveFile;
 use relive::arch::EntryPlan;
 use relive::arch::x86_64::ENTRY_JUMP_LEN;
@@ -138,8 +140,8 @@ fn objects() -> Vec<Seed> {
     let archive = ArchiveFile::parse(&*library).unwrap();
     let members = archive.members().map(|member| member.unwrap().data(&*library).unwrap().to_vec());
     let member = members.filter(|member| Object::parse(Bytes::new(member.clone())).is_ok()).max_by_key(Vec::len);
-    let mut seeds: Vec<_> = changed().into_iter().map(|(cgu, _, new)| Seed::new(cgu, new)).collect();
-    seeds.push(Seed::new("member", member.unwrap()));
+    let mut seeds: Vec<_> = changed().into_iter().map(|(cgu, _, new)| tables::seed(cgu, new)).collect();
+    seeds.push(tables::seed("member", member.unwrap()));
     seeds
 }
 
@@ -195,7 +197,7 @@ fn executables_are_read() {
     let bytes = small_executable();
     let good = Snapshot::read(Bytes::new(bytes.clone())).unwrap();
     assert!(good.symbols("main").next().is_some() && good.imports("getpid"));
-    survives("executable", vec![Seed::new("small", bytes)], 60_000, |bytes| {
+    survives("executable", vec![tables::seed("small", bytes)], 60_000, |bytes| {
         let _ = executable::exports(bytes);
         let Ok(exe) = Snapshot::read(Bytes::new(bytes.to_vec())) else { return };
         for name in ["main", "_start", "_ZN5small6double17h", "", "getpid", "_init"] {
@@ -231,7 +233,7 @@ fn archives_are_read() {
     let symbols = archive.symbols().unwrap().unwrap().map(|symbol| symbol.unwrap().name().to_vec());
     let symbols: Vec<_> = symbols.map(|name| NameId::of(&String::from_utf8(name).unwrap())).collect();
     assert!(!symbols.is_empty());
-    survives("archive", vec![Seed::new("rlib", library.clone())], 20_000, move |bytes| {
+    survives("archive", vec![tables::seed("rlib", library.clone())], 20_000, move |bytes| {
         let mut index = ArchiveIndex::default();
         if index.add(Bytes::new(bytes.to_vec())).is_ok() {
             for name in symbols.iter().take(20) {
@@ -245,7 +247,7 @@ fn archives_are_read() {
 
 #[test]
 fn debug_information_is_read_and_judged() {
-    let seeds: Vec<_> = changed().into_iter().map(|(cgu, _, new)| Seed::new(cgu, new)).collect();
+    let seeds: Vec<_> = changed().into_iter().map(|(cgu, _, new)| tables::seed(cgu, new)).collect();
     let unharmed: Vec<_> = changed().into_iter().map(|(_, old, _)| types::read(&old).unwrap()).collect();
     survives("types", seeds, 8_000, move |bytes| {
         let Ok(harmed) = types::read(bytes) else { return };
@@ -272,21 +274,24 @@ fn verdict(old: &ObjectTypes, new: &ObjectTypes) {
 #[test]
 fn entries_are_examined() {
     drive::run("entry", |watch| {
-        let mut random = Random(7);
-        for number in 0..drive::iterations(100_000) {
-            let mut code: Vec<u8> = (0..random.below(48)).map(|_| random.next() as u8).collect();
-            // Calls, jumps and their prefixes are rare among random bytes.
-            for _ in 0..random.below(4) {
-                let common = [0xe8, 0xe9, 0xeb, 0x74, 0x0f, 0xff, 0xe3, 0xc3, 0x48, 0x66, 0xf2, 0x90, 0xcc, 0x05, 0x1d];
-                let at = random.below(code.len());
-                code.splice(at..(at + 1).min(code.len()), [common[random.below(common.len())]]);
-            }
-            let size = if random.below(8) == 0 { random.next() } else { random.below(64) as u64 };
-            let at = if random.below(8) == 0 { LiveAddr(random.next()) } else { EXE_START };
-            let distance = random.next() >> random.below(64);
-            watch.try_one(&format!("entry {number}"), &code, &|code| examine(at, size, distance, code));
-        }
+        (0..drive::iterations(100_000) as u64).for_each(|number| try_entry(watch, number));
+        watch.go_on(try_entry);
     });
+}
+
+fn try_entry(watch: &mut Watch, number: u64) {
+    let mut random = Random(number);
+    let mut code: Vec<u8> = (0..random.below(48)).map(|_| random.next() as u8).collect();
+    // Calls, jumps and their prefixes are rare among random bytes.
+    for _ in 0..random.below(4) {
+        let common = [0xe8, 0xe9, 0xeb, 0x74, 0x0f, 0xff, 0xe3, 0xc3, 0x48, 0x66, 0xf2, 0x90, 0xcc, 0x05, 0x1d];
+        let at = random.below(code.len());
+        code.splice(at..(at + 1).min(code.len()), [common[random.below(common.len())]]);
+    }
+    let size = if random.below(8) == 0 { random.next() } else { random.below(64) as u64 };
+    let at = if random.below(8) == 0 { LiveAddr(random.next()) } else { EXE_START };
+    let distance = random.next() >> random.below(64);
+    watch.try_one(&format!("entry {number}"), &code, &|code| examine(at, size, distance, code));
 }
 
 fn examine(at: LiveAddr, size: u64, distance: u64, code: &[u8]) {
@@ -393,7 +398,7 @@ fn damaged_objects_are_compared_and_linked() {
     };
     let (cgu, old, new) = changed().into_iter().max_by_key(functions).unwrap();
     assert!(functions(&(cgu.clone(), old.clone(), new.clone())) >= 2, "the edit changes two functions at least");
-    let seeds = vec![Seed::new("new", new.clone()), Seed::new("old", old.clone())];
+    let seeds = vec![tables::seed("new", new.clone()), tables::seed("old", old.clone())];
     survives("patch", seeds, 10_000, move |bytes| {
         let Some(harmed) = new_object(&cgu, bytes) else { return };
         let _ = world.patch(&cgu, None, harmed.clone());

@@ -4,7 +4,7 @@
 #[path = "types/build.rs"]
 mod build;
 
-use build::object;
+use build::{object, object_with};
 use relive::binary::object::NameId;
 use relive::binary::types::{ObjectTypes, Static};
 use relive::judge::{
@@ -217,15 +217,33 @@ fn types_of_two_blocks_that_change_places_are_told() {
     check("blocks-as-they-were", &text(&small, &large), &text(&small, &large), &[]);
 }
 
+/// An object of the codegen unit `unit`, with a function that has a block with a type `Local` for each of `widths`.
+fn unit_of_blocks(test: &str, unit: &str, widths: &[&str]) -> ObjectTypes {
+    let blocks: String = widths.iter().map(|width| format!("sum += {{ {} }};", local(width))).collect();
+    let version = format!("{unit}-{}", widths.join("-"));
+    let text = format!("pub fn go() -> u64 {{ let mut sum = 0; {blocks} sum }}");
+    object_with(test, &version, &text, &[&format!("-Cmetadata={unit}")])
+}
+
 #[test]
-fn objects_that_became_each_other_are_looked_at() {
-    let one = |side: &str, width: &str| {
-        object("objects-exchanged", side, &format!("pub fn go() -> u64 {{ {} }}", local(width)))
-    };
-    let (small, large) = (one("small", "u8"), one("large", "u16"));
-    assert_eq!(judged(&[&small, &large], &[&small, &large], DeltaFacts::default()), Vec::<String>::new());
-    let told = judged(&[&small, &large], &[&large, &small], DeltaFacts::default());
+fn codegen_units_that_became_each_other_are_told() {
+    let [a, b, a_then, b_then] =
+        [("a", "u8"), ("b", "u16"), ("a", "u16"), ("b", "u8")].map(|(unit, width)| unit_of_blocks("units-exchanged", unit, &[width]));
+    assert_eq!(judged(&[&a, &b], &[&b, &a], DeltaFacts::default()), Vec::<String>::new());
+    let told = judged(&[&a, &b], &[&a_then, &b_then], DeltaFacts::default());
     assert!(told.len() == 1 && told[0].starts_with("type-layout: `app::go::Local`"), "{told:?}");
+}
+
+#[test]
+fn types_of_one_path_may_move_from_unit_to_unit() {
+    let unit = |unit: &str, widths: &[&str]| unit_of_blocks("units-of-blocks", unit, widths);
+    let (a, b) = (unit("a", &["u8"]), unit("b", &["u16", "u32"]));
+    let together = unit("b", &["u16", "u32", "u8"]);
+    assert_eq!(judged(&[&a, &b], &[&together], DeltaFacts::default()), Vec::<String>::new());
+    assert_eq!(judged(&[&together], &[&a, &b], DeltaFacts::default()), Vec::<String>::new());
+    // In the unit that has them before and after, their order counts.
+    let turned = unit("b", &["u32", "u16", "u8"]);
+    assert_eq!(judged(&[&a, &b], &[&turned], DeltaFacts::default()).len(), 1);
 }
 
 #[test]

@@ -9,8 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use serde::Deserialize;
-
+use super::cargo_messages::{Artifact, Message, Script};
 use super::config::Configured;
 use super::project::{self, Project};
 use super::record::{self, LaunchRecord};
@@ -24,57 +23,6 @@ pub(crate) struct CargoRun {
     /// Output folders of build scripts.
     pub(crate) scripts: Vec<Script>,
     pub(crate) launch: Launch,
-}
-
-/// A message of cargo about one crate that is up to date now.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Artifact {
-    pub(crate) package_id: String,
-    pub(crate) manifest_path: PathBuf,
-    pub(crate) target: Target,
-    pub(crate) filenames: Vec<PathBuf>,
-}
-
-impl Artifact {
-    /// Whether its sources lie where the user keeps them, and not in a registry or a checkout of cargo's.
-    pub(crate) fn is_local(&self) -> bool {
-        is_local(&self.package_id)
-    }
-}
-
-impl Script {
-    /// Whether the package's sources lie where the user keeps them.
-    pub(crate) fn is_local(&self) -> bool {
-        is_local(&self.package_id)
-    }
-}
-
-fn is_local(package_id: &str) -> bool {
-    package_id.contains("path+file:")
-}
-
-/// Which target of its package an artifact is.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Target {
-    pub(crate) name: String,
-    pub(crate) kind: Vec<String>,
-}
-
-/// A message of cargo about a build script that has run, now or earlier.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Script {
-    pub(crate) package_id: String,
-    pub(crate) out_dir: PathBuf,
-}
-
-/// The messages of cargo that matter here; others are read over.
-#[derive(Deserialize)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
-enum Message {
-    CompilerArtifact(Artifact),
-    BuildScriptExecuted(Script),
-    #[serde(other)]
-    Other,
 }
 
 enum Line {
@@ -169,11 +117,11 @@ fn listen(child: &mut Child, project: &Project, say: &mut dyn FnMut(String)) -> 
         match line {
             // Cargo says how it starts the program; the user need not know of the runner.
             Line::Text(text) => say(text.replace(&detour, "")),
-            Line::Message(text) => match serde_json::from_str(&text) {
-                Ok(Message::CompilerArtifact(artifact)) => artifacts.push(artifact),
-                Ok(Message::BuildScriptExecuted(script)) => scripts.push(script),
-                Ok(Message::Other) => {}
-                Err(_) => say(text),
+            Line::Message(text) => match Message::read(&text) {
+                Some(Message::CompilerArtifact(artifact)) => artifacts.push(artifact),
+                Some(Message::BuildScriptExecuted(script)) => scripts.push(script),
+                Some(Message::Other) => {}
+                None => say(text),
             },
         }
     }
@@ -212,12 +160,5 @@ mod tests {
     fn runner_keys_follow_cargo() {
         assert_eq!(runner_key("x86_64-unknown-linux-gnu"), "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER");
         assert_eq!(runner_key("thumbv8m.main-none"), "CARGO_TARGET_THUMBV8M_MAIN_NONE_RUNNER");
-    }
-
-    #[test]
-    fn messages_of_cargo() {
-        let text = r#"{"reason":"compiler-artifact","package_id":"a","target":{"kind":["lib"],"name":"x"},"manifest_path":"/m","filenames":["/f"],"fresh":true}"#;
-        assert!(matches!(serde_json::from_str(text), Ok(Message::CompilerArtifact(a)) if a.target.name == "x"));
-        assert!(matches!(serde_json::from_str(r#"{"reason":"build-finished","success":true}"#), Ok(Message::Other)));
     }
 }

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::arguments::Role;
-use super::cargo::{Artifact, CargoRun, Script};
+use super::cargo::CargoRun;
+use super::cargo_messages::{Artifact, Script};
 use super::dep_info;
 use super::outputs::{Known, Records};
 use super::project::Project;

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// The files named in `text` that exist, without `..` in their names.
-pub(crate) fn existing(text: &str, cwd: &Path) -> Vec<PathBuf> {
+#[must_use]
+pub fn existing(text: &str, cwd: &Path) -> Vec<PathBuf> {
     let plain = |path: PathBuf| match path.components().any(|part| part == Component::ParentDir) {
         true => fs::canonicalize(&path).unwrap_or(path),
         false => path,
@@ -14,7 +15,8 @@ pub(crate) fn existing(text: &str, cwd: &Path) -> Vec<PathBuf> {
 }
 
 /// The environment variables that the sources read while they are compiled: `# env-dep:NAME=VALUE`, or without a value.
-pub(crate) fn variables(text: &str) -> Vec<&str> {
+#[must_use]
+pub fn variables(text: &str) -> Vec<&str> {
     let named = text.lines().filter_map(|line| line.strip_prefix("# env-dep:"));
     named.map(|line| line.split('=').next().unwrap_or(line)).collect()
 }

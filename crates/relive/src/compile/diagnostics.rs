@@ -20,12 +20,13 @@ pub struct FirstError {
 
 /// What rustc said so far.
 #[derive(Debug, Default)]
-pub(crate) struct Diagnostics {
-    pub(crate) rendered: Vec<String>,
+pub struct Diagnostics {
+    /// What the user is to read, in the order in which it came.
+    pub rendered: Vec<String>,
     /// Files that errors speak of, absolute, whether they exist or not.
-    pub(crate) files: BTreeSet<PathBuf>,
+    pub files: BTreeSet<PathBuf>,
     /// All lines as they came.
-    pub(crate) raw: Vec<u8>,
+    pub raw: Vec<u8>,
     first: Option<FirstError>,
 }
 
@@ -54,7 +55,7 @@ struct Span {
 
 impl Diagnostics {
     /// Takes one line of stderr; relative file names are below `cwd`.
-    pub(crate) fn line(&mut self, line: &str, cwd: &Path) {
+    pub fn line(&mut self, line: &str, cwd: &Path) {
         self.raw.extend(line.bytes().chain([b'\n']));
         if line.is_empty() {
             return;
@@ -85,7 +86,8 @@ impl Diagnostics {
     }
 
     /// The first error; `ended` tells how rustc ended, for when it said nothing.
-    pub(crate) fn first(&self, ended: &str) -> FirstError {
+    #[must_use]
+    pub fn first(&self, ended: &str) -> FirstError {
         let silent = || FirstError {
             message: self.rendered.first().cloned().unwrap_or_else(|| format!("rustc ended with {ended}")),
             file: None,
@@ -95,8 +97,22 @@ impl Diagnostics {
     }
 }
 
+/// The file that a line of rustc announces as written.
+#[must_use]
+pub fn announced(line: &[u8]) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Announced {
+        artifact: PathBuf,
+    }
+    // Most lines are long diagnostics; the key is at the front of what is looked for.
+    let start = line.get(..64).unwrap_or(line);
+    let likely = start.windows(10).any(|window| window == b"\"artifact\"");
+    likely.then(|| serde_json::from_slice::<Announced>(line).ok()).flatten().map(|announced| announced.artifact)
+}
+
 /// The files that rendered `lines` of cargo's output speak of, relative to a folder that is not told.
-pub(crate) fn files_in_text(lines: &[String]) -> BTreeSet<PathBuf> {
+#[must_use]
+pub fn files_in_text(lines: &[String]) -> BTreeSet<PathBuf> {
     let plain = lines.iter().map(|line| without_colours(line));
     let of = |line: String| {
         let place = line.split_once("--> ").and_then(|(_, place)| place.split(':').next().map(PathBuf::from));

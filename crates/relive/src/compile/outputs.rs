@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::arguments::{Arguments, Role};
-use super::cargo::{Artifact, CargoRun};
+use super::cargo::CargoRun;
+use super::cargo_messages::Artifact;
 use super::record::{self, Identity, Record};
 use super::{as_rlib, objects};
 use crate::Error;

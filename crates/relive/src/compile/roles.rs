@@ -15,7 +15,7 @@ use super::arguments::{self, Arguments, Rewrite, Role as CrateRole};
 use super::objects::{self, LinkLine};
 use super::record::{self, Identity, LaunchRecord, Raw, Record, lasting_env};
 use super::wrapped::Wrapped;
-use super::{dep_info, link_line, mirror, newest, times};
+use super::{dep_info, diagnostics, link_line, mirror, newest, times};
 use crate::Error;
 
 /// Environment key that says which part to play.
@@ -187,7 +187,7 @@ impl Compilation {
         let (ours, theirs) = (ours.trim_matches('"'), theirs.trim_matches('"'));
         for line in BufReader::new(stderr).split(b'\n') {
             let Ok(mut line) = line else { return };
-            if let Some(file) = announced(&line) {
+            if let Some(file) = diagnostics::announced(&line) {
                 self.publish(&file).unwrap_or_else(|error| complain(&error));
                 line = String::from_utf8_lossy(&line).replace(ours, theirs).into_bytes();
             }
@@ -259,18 +259,6 @@ impl Compilation {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok((name, objects::list(folder)?.len()))
     }
-}
-
-/// The file that a line of rustc announces as written.
-fn announced(line: &[u8]) -> Option<PathBuf> {
-    #[derive(serde::Deserialize)]
-    struct Announced {
-        artifact: PathBuf,
-    }
-    // Most lines are long diagnostics; the key is at the front of what is looked for.
-    let start = line.get(..64).unwrap_or(line);
-    let likely = start.windows(10).any(|window| window == b"\"artifact\"");
-    likely.then(|| serde_json::from_slice::<Announced>(line).ok()).flatten().map(|announced| announced.artifact)
 }
 
 /// Our executable under the real linker's file name: rustc infers from the name how to talk to a linker.

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::cargo::Artifact;
+use super::cargo_messages::Artifact;
 use super::{as_rlib, record};
 use crate::Error;
 use crate::compile::record::Raw;

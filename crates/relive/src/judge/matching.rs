@@ -28,10 +28,14 @@ pub(super) struct Change<'a> {
     pub(super) is_alone: bool,
 }
 
+/// The types of one path.
 #[derive(Default)]
 struct Sides<'a> {
     old: Vec<Located<'a>>,
     new: Vec<Located<'a>>,
+    /// The same with every time that one is described.
+    all_old: Vec<Located<'a>>,
+    all_new: Vec<Located<'a>>,
 }
 
 /// All changed types, sorted by path.
@@ -42,11 +46,12 @@ pub(super) fn changed<'a>(old: &TypeSet<'a>, new: &TypeSet<'a>) -> Vec<Change<'a
     }
     let mut paths: FxHashMap<u64, Sides<'a>> = FxHashMap::default();
     for located in all(new).filter(|located| candidates.contains(&located.def.key)) {
-        insert(&mut paths.entry(located.def.key).or_default().new, located);
+        let sides = paths.entry(located.def.key).or_default();
+        insert(&mut sides.new, &mut sides.all_new, located);
     }
     for located in all(old) {
         if let Some(sides) = paths.get_mut(&located.def.key) {
-            insert(&mut sides.old, located);
+            insert(&mut sides.old, &mut sides.all_old, located);
         }
     }
     let mut changes: Vec<Change<'a>> = paths.into_values().filter_map(difference).collect();
@@ -73,13 +78,8 @@ fn candidates(old: &TypeSet, new: &TypeSet) -> FxHashSet<u64> {
     let mut more: FxHashMap<u64, i64> = FxHashMap::default();
     new.objects.iter().for_each(|object| *more.entry(object.layouts).or_default() += 1);
     old.objects.iter().for_each(|object| *more.entry(object.layouts).or_default() -= 1);
-    let is_same = |object: &ObjectTypes| more.get(&object.layouts) == Some(&0);
-    let same = |set: &TypeSet| -> Vec<u64> {
-        set.objects.iter().filter(|object| is_same(object)).map(|object| object.layouts).collect()
-    };
-    // Two objects that became each other are no longer what they were.
-    let moved = same(old) != same(new);
-    let differing = old.objects.iter().chain(&new.objects).filter(|object| moved || !is_same(object));
+    let differs = |object: &&&ObjectTypes| more.get(&object.layouts) != Some(&0);
+    let differing = old.objects.iter().chain(&new.objects).filter(differs);
     differing.flat_map(|object| &object.types).map(|def| def.key).collect()
 }
 
@@ -87,10 +87,11 @@ fn all<'a>(set: &TypeSet<'a>) -> impl Iterator<Item = Located<'a>> {
     set.objects.iter().flat_map(|object| object.types.iter().map(move |def| Located { object, def }))
 }
 
-fn insert<'a>(list: &mut Vec<Located<'a>>, located: Located<'a>) {
+fn insert<'a>(list: &mut Vec<Located<'a>>, all: &mut Vec<Located<'a>>, located: Located<'a>) {
     if !has(list, &located) {
         list.push(located);
     }
+    all.push(located);
 }
 
 /// Whether two say the same: called the same, numbers included, and looking the same.
@@ -130,17 +131,47 @@ fn difference<'a>(mut sides: Sides<'a>) -> Option<Change<'a>> {
     Some(Change { old, new, path: new.object.path(new.def), is_cause: true, is_alone })
 }
 
-/// Two that nothing tells apart but their layouts, such as types of two blocks of a function, and whose layouts stand in
-/// another order now: each may have become the other.
+/// Two that nothing tells apart but their layouts, such as types of two blocks, and that may have changed places: within a
+/// codegen unit they stand in another order now, or two codegen units have each what the other one had.
 fn exchanged<'a>(sides: &Sides<'a>) -> Option<(Located<'a>, Located<'a>)> {
-    let stay = |side: &[Located<'a>], other: &[Located<'a>], of: u64| -> Vec<Located<'a>> {
-        side.iter().filter(|one| one.def.exact_key == of && has(other, one)).copied().collect()
-    };
-    sides.old.iter().find_map(|one| {
-        let (old, new) =
-            (stay(&sides.old, &sides.new, one.def.exact_key), stay(&sides.new, &sides.old, one.def.exact_key));
-        old.into_iter().zip(new).find(|(old, new)| !is_same(old.def, new.def))
+    // As a rule all have names that tell them apart.
+    let stay: Vec<&Located> = sides.old.iter().filter(|one| has(&sides.new, one)).collect();
+    let alike = |one: &&&Located| stay.iter().filter(|other| other.def.exact_key == one.def.exact_key).count() > 1;
+    let alike: Vec<&Located> = stay.iter().filter(alike).copied().collect();
+    alike.iter().find_map(|one| {
+        let with = alike.iter().find(|other| {
+            other.def.exact_key == one.def.exact_key
+                && (in_other_order(sides, one.def, other.def) || in_each_others_units(sides, one.def, other.def))
+        })?;
+        Some((**one, **with))
     })
+}
+
+/// Where `def` stands among the types of a codegen unit; `None` if it does not.
+fn place(side: &[Located], unit: u64, def: &TypeDef) -> Option<usize> {
+    side.iter().filter(|one| one.object.codegen_unit == unit).position(|one| is_same(one.def, def))
+}
+
+fn in_other_order(sides: &Sides, one: &TypeDef, other: &TypeDef) -> bool {
+    let order = |side: &[Located], unit| Some(place(side, unit, one)?.cmp(&place(side, unit, other)?));
+    sides.all_old.iter().map(|old| old.object.codegen_unit).any(|unit| {
+        let (before, after) = (order(&sides.all_old, unit), order(&sides.all_new, unit));
+        before.is_some() && after.is_some() && before != after
+    })
+}
+
+/// A codegen unit had `one` and has `other`, and another one the reverse.
+fn in_each_others_units(sides: &Sides, one: &TypeDef, other: &TypeDef) -> bool {
+    let became = |from: &TypeDef, to: &TypeDef| {
+        sides.all_old.iter().map(|old| old.object.codegen_unit).any(|unit| {
+            let has = |side: &[Located], def: &TypeDef| place(side, unit, def).is_some();
+            has(&sides.all_old, from)
+                && !has(&sides.all_old, to)
+                && has(&sides.all_new, to)
+                && !has(&sides.all_new, from)
+        })
+    };
+    became(one, other) && became(other, one)
 }
 
 fn sorted(side: &[Located], by: impl Fn(&TypeDef) -> u64) -> Vec<u64> {

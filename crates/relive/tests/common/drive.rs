@@ -62,9 +62,11 @@ pub(crate) fn survives(name: &'static str, seeds: Vec<Seed>, usual: usize, targe
                 watch.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), &target);
             }
         }
-        if let Some(seconds) = seconds() {
-            watch.go_on(&seeds, seconds, &target);
-        }
+        watch.go_on(|watch, number| {
+            for seed in &seeds {
+                watch.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), &target);
+            }
+        });
     });
 }
 
@@ -125,15 +127,13 @@ impl Watch {
         }
     }
 
-    /// Damaged copies by numbers that begin where the clock says, until the time is up.
-    fn go_on(&mut self, seeds: &[Seed], seconds: Duration, target: &impl Fn(&[u8])) {
+    /// Has `more` try inputs by numbers that begin where the clock says, until the time is up that somebody asked for.
+    pub(crate) fn go_on(&mut self, more: impl Fn(&mut Watch, u64)) {
+        let Some(seconds) = seconds() else { return };
         let began = Instant::now();
         let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
         let before = self.tried;
-        let copies = (first..=u64::MAX).flat_map(|number| seeds.iter().map(move |seed| (number, seed)));
-        for (number, seed) in copies.take_while(|_| began.elapsed() < seconds) {
-            self.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), target);
-        }
+        (first..=u64::MAX).take_while(|_| began.elapsed() < seconds).for_each(|number| more(self, number));
         assert!(self.tried > before, "no input was tried in {seconds:?}");
         eprintln!("{}: {} more inputs in {:.0?}", self.name, self.tried - before, began.elapsed());
     }

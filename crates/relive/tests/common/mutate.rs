@@ -1,28 +1,25 @@
-//! Damaged copies of real files: every cut, flipped bits, foreign bytes, giant numbers, tables mixed up.
+//! Damaged copies of real input: every cut, flipped bits, foreign bytes, giant numbers, tables mixed up, words exchanged.
 //!
-//! Takes the bytes of an ELF file or an archive and finds the tables in it, so that damage falls on what parsers believe
-//! as often as on what they carry along. Everything follows from a seed number: run twice, it gives the same bytes.
+//! Takes bytes and where the tables are in them, so that damage falls on what parsers believe as often as on what they
+//! carry along. Everything follows from a seed number: run twice, it gives the same bytes.
 
 use std::ops::Range;
 
-use object::LittleEndian as LE;
-use object::elf::{self, FileHeader64};
-use object::read::archive::ArchiveFile;
-use object::read::elf::{FileHeader, SectionHeader};
-
-/// A real file and where its tables are.
+/// Real input and where its tables are.
 pub(crate) struct Seed {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
     /// By kind of content; none is empty.
     groups: Vec<Vec<Table>>,
+    /// Whether it is text, in which words are exchanged as well.
+    is_text: bool,
 }
 
-/// A part of the file that is an array of equal entries, as far as one knows.
+/// A part of the input that is an array of equal entries, as far as one knows.
 #[derive(Clone)]
-struct Table {
-    range: Range<usize>,
-    entry: usize,
+pub(crate) struct Table {
+    pub(crate) range: Range<usize>,
+    pub(crate) entry: usize,
 }
 
 /// Numbers that overflow, wrap, or promise more than there is.
@@ -41,15 +38,38 @@ const NUMBERS: [u64; 12] = [
     u64::MAX,
 ];
 
+/// What text is made of that relive reads, and what it should not be made of.
+const WORDS: [&str; 30] = [
+    "", "null", "true", "-1", "0", "0.5", "4294967296", "18446744073709551616", "1e999", "\"\"", "\"x\"", "\"\\ud800\"",
+    "\"\\u0000\"", "\0", "{", "}", "[", "]", "{}", "[]", ":", ",", "\n", "\r\n", "\\ ", ": ", "--> ", "\u{1b}[", "\u{2028}", "../é",
+];
+
+/// Between these one word of text ends and another begins.
+const BETWEEN: &[u8] = b"{}[]:,=` \"\n\\/.";
+
+/// Longer than this no text becomes because parts of it are repeated.
+const REPEATED_MAX: usize = 1 << 15;
+
 impl Seed {
-    pub(crate) fn new(name: impl Into<String>, bytes: Vec<u8>) -> Seed {
-        let mut groups = elf_tables(&bytes).or_else(|| archive_tables(&bytes)).unwrap_or_default();
+    /// Records of words of four bytes, which all may say where something is or how much of it there is.
+    pub(crate) fn records(name: impl Into<String>, bytes: Vec<u8>) -> Seed {
+        let whole = Table { range: 0..bytes.len(), entry: bytes.len() };
+        Seed::with_tables(name, bytes, vec![vec![whole]])
+    }
+
+    /// Text.
+    pub(crate) fn text(name: impl Into<String>, text: impl Into<Vec<u8>>) -> Seed {
+        Seed { is_text: true, ..Seed::with_tables(name, text.into(), Vec::new()) }
+    }
+
+    /// A file with tables in it; of those that say where others are, an entry has more than 24 bytes.
+    pub(crate) fn with_tables(name: impl Into<String>, bytes: Vec<u8>, mut groups: Vec<Vec<Table>>) -> Seed {
         groups.push(vec![Table { range: 0..bytes.len(), entry: 8 }]);
         for group in &mut groups {
             group.retain(|table| table.range.end <= bytes.len() && table.range.len() >= table.entry);
         }
         groups.retain(|group| !group.is_empty());
-        Seed { name: name.into(), bytes, groups }
+        Seed { name: name.into(), bytes, groups, is_text: false }
     }
 
     /// The file, cut after each of its first bytes and after some of the others.
@@ -85,6 +105,9 @@ impl Seed {
     }
 
     fn damage(&self, random: &mut Random, bytes: &mut Vec<u8>) {
+        if self.is_text && random.below(3) > 0 {
+            return reword(random, bytes);
+        }
         let table = self.table(random);
         let at = table.range.start + random.below(table.range.len());
         let width = 1 << random.below(4);
@@ -149,6 +172,25 @@ impl Random {
     }
 }
 
+/// Puts a word in the place of another, or says a part many times, or leaves it out.
+fn reword(random: &mut Random, bytes: &mut Vec<u8>) {
+    let ends: Vec<usize> = (0..bytes.len()).filter(|at| BETWEEN.contains(&bytes[*at])).collect();
+    let nth = random.below(ends.len());
+    let Some(from) = ends.get(nth).copied() else { return };
+    let many = if random.below(2) == 0 { 1 } else { 1 + random.below(12) };
+    let from = from + random.below(2);
+    let to = ends.get(nth + many).copied().unwrap_or(bytes.len()).max(from);
+    let part = bytes[from..to].to_vec();
+    let new = match random.below(4) {
+        0 | 1 => WORDS[random.below(WORDS.len())].as_bytes().to_vec(),
+        2 => part.repeat(1 + random.below((REPEATED_MAX / part.len().max(1)).min(256))),
+        _ => Vec::new(),
+    };
+    if bytes.len() + new.len() <= 2 * REPEATED_MAX {
+        bytes.splice(from..to, new);
+    }
+}
+
 fn flip(bytes: &mut [u8], at: usize, bit: usize) {
     if let Some(byte) = bytes.get_mut(at) {
         *byte ^= 1 << bit;
@@ -163,53 +205,4 @@ fn put(bytes: &mut [u8], at: usize, part: &[u8]) {
     for (place, byte) in bytes.iter_mut().skip(at).zip(part) {
         *place = *byte;
     }
-}
-
-fn elf_tables(bytes: &[u8]) -> Option<Vec<Vec<Table>>> {
-    let header = FileHeader64::<LE>::parse(bytes).ok()?;
-    let array = |start: u64, count: u16, entry: usize| {
-        let start = start as usize;
-        vec![Table { range: start..start + entry * usize::from(count), entry }]
-    };
-    let mut groups = vec![
-        array(0, 1, 64),
-        array(header.e_phoff(LE), header.e_phnum(LE), 56),
-        array(header.e_shoff(LE), header.e_shnum(LE), 64),
-    ];
-    let sections = header.sections(LE, bytes).ok()?;
-    let mut kinds: Vec<(u32, bool, Vec<Table>)> = Vec::new();
-    for section in sections.iter() {
-        let Some((start, len)) = section.file_range(LE) else { continue };
-        let name = sections.section_name(LE, section).unwrap_or_default();
-        let entry = match section.sh_type(LE) {
-            elf::SHT_SYMTAB | elf::SHT_DYNSYM | elf::SHT_RELA => 24,
-            _ if name == b".eh_frame" => 4,
-            _ => 1,
-        };
-        let table = Table { range: start as usize..(start + len) as usize, entry };
-        let special = name.starts_with(b".debug_") || name == b".eh_frame";
-        if special {
-            groups.push(vec![table]);
-            continue;
-        }
-        let kind = (section.sh_type(LE), section.sh_flags(LE) & u64::from(elf::SHF_EXECINSTR) != 0);
-        match kinds.iter_mut().find(|known| (known.0, known.1) == kind) {
-            Some(known) => known.2.push(table),
-            None => kinds.push((kind.0, kind.1, vec![table])),
-        }
-    }
-    groups.extend(kinds.into_iter().map(|kind| kind.2));
-    Some(groups)
-}
-
-fn archive_tables(bytes: &[u8]) -> Option<Vec<Vec<Table>>> {
-    const HEADER: usize = 60;
-    let archive = ArchiveFile::parse(bytes).ok()?;
-    let members = archive.members().filter_map(|member| Some(member.ok()?.file_range().0 as usize));
-    let mut headers: Vec<_> = members.map(|start| Table { range: start - HEADER..start, entry: HEADER }).collect();
-    // The table of symbols comes first: its header, how many there are, where each one's member is, their names.
-    let end = headers.first()?.range.start;
-    headers.push(Table { range: 8..8 + HEADER, entry: HEADER });
-    let table = Table { range: 8 + HEADER..end, entry: 4 };
-    Some(vec![headers, vec![table]])
 }

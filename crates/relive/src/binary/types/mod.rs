@@ -50,7 +50,9 @@ pub struct ObjectTypes {
     pub vtables: Vec<Vtable>,
     /// Statics and thread-locals.
     pub statics: Vec<Static>,
-    /// Hash of what `types` are called and look like, in their order.
+    /// Hash of what the compiler calls the codegen unit, which stays the same from build to build.
+    pub codegen_unit: u64,
+    /// Hash of what `types` are called and look like, in their order, and of the codegen unit.
     pub layouts: u64,
     tables: Tables,
 }
@@ -222,11 +224,12 @@ pub fn read(object_bytes: &[u8]) -> Result<ObjectTypes, TypesError> {
     for variable in &mut statics {
         variable.writable = if variable.thread_local { Some(true) } else { is_writable(&file, variable.place) };
     }
-    let layouts = types.iter().fold(1, |hash, def| {
+    let layouts = types.iter().fold(tables.codegen_unit, |hash, def| {
         let def = [def.key, def.exact_key, def.layout, def.shape].into_iter().fold(2, identity::mix);
         identity::mix(hash, def)
     });
-    Ok(ObjectTypes { level, functions, types, vtables, statics, layouts, tables })
+    let codegen_unit = tables.codegen_unit;
+    Ok(ObjectTypes { level, functions, types, vtables, statics, codegen_unit, layouts, tables })
 }
 
 fn is_writable(file: &sections::File, place: Option<Place>) -> Option<bool> {

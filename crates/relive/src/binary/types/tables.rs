@@ -118,6 +118,8 @@ pub(super) struct Tables {
     pub(super) files: Vec<Arc<str>>,
     /// A unit is there at all.
     pub(super) any_unit: bool,
+    /// Hash of what the compiler calls the codegen unit of the first one.
+    pub(super) codegen_unit: u64,
     /// Something is there that only full debug info has.
     pub(super) full: bool,
     /// The rest of the description is in this other file.

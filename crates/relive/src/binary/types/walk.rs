@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use gimli::{EndianSlice, LittleEndian, Reader, Section, constants as dw};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::TypesError;
 use super::entries::{Attributes, Entries, Head, Slot, Value, as_number};
 use super::sections::{Place, Sections};
@@ -30,6 +32,12 @@ pub(super) fn walk(sections: &Sections) -> Result<Tables, TypesError> {
         walk.unit(&unit)?;
     }
     Ok(walk.finish())
+}
+
+/// The codegen unit's name in the name of a compile unit, which rustc makes as `FILE/@/CODEGEN-UNIT`.
+fn codegen_unit(name: &[u8]) -> &[u8] {
+    const BETWEEN: &[u8] = b"/@/";
+    memchr::memmem::rfind(name, BETWEEN).map_or(name, |at| &name[at + BETWEEN.len()..])
 }
 
 struct Walk<'a> {
@@ -65,6 +73,9 @@ enum Within {
 
 impl<'a> Walk<'a> {
     fn unit(&mut self, unit: &gimli::Unit<Slice<'a>>) -> Result<(), TypesError> {
+        if !self.tables.any_unit {
+            self.tables.codegen_unit = xxh3_64(codegen_unit(unit.name.map_or(&[], |name| name.slice())));
+        }
         self.tables.any_unit = true;
         self.files_from = self.tables.files.len() as u32;
         let first = self.tables.nodes.len();
@@ -255,7 +266,7 @@ impl<'a> Walk<'a> {
         }
         let place = bytes.read_sleb128().unwrap_or(0);
         let rest = bytes.slice();
-        (place, (!rest.is_empty()).then(|| xxhash_rust::xxh3::xxh3_64(rest) as i64))
+        (place, (!rest.is_empty()).then(|| xxh3_64(rest) as i64))
     }
 
     fn name(&mut self, unit: &gimli::Unit<Slice<'a>>, value: Value) -> Result<Name, gimli::Error> {
