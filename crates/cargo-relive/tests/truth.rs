@@ -129,6 +129,7 @@ fn perf_works() -> bool {
 struct Guest {
     scratch: Scratch,
     running: Running,
+    pid: String,
     text: String,
     patches: usize,
 }
@@ -142,7 +143,8 @@ impl Guest {
         scratch.write("src/work.rs", work);
         let mut running = Running::start(&scratch.0, &[]);
         running.wait_line(line, START).expect("it starts");
-        Guest { scratch, running, text: work.to_owned(), patches: 0 }
+        let pid = running.wait_started(SOON).expect("it was started");
+        Guest { scratch, running, pid, text: work.to_owned(), patches: 0 }
     }
 
     /// Replaces texts in the file, saves it, and waits for the answer.
@@ -169,12 +171,6 @@ impl Guest {
     /// The line of the file that has `text`, counted from 1.
     fn line_of(&self, text: &str) -> usize {
         1 + self.text.lines().position(|line| line.contains(text)).expect("the file has it")
-    }
-
-    fn pid(&self) -> String {
-        let events = self.running.events();
-        let started = events.iter().find(|event| event["event"] == "started").expect("it was started");
-        started["pid"].to_string()
     }
 
     /// The files of the arenas.
@@ -222,8 +218,10 @@ fn unwinding() -> Result<(), Failed> {
 /// What gdb prints for commands on the program, to their end.
 fn gdb(guest: &Guest, commands: &[&str]) -> String {
     let mut gdb = command("gdb", &guest.scratch.0);
-    gdb.args(["-nx", "-batch", "-p", &guest.pid(), "-ex", "set width 0", "-ex", "set debuginfod enabled off"]);
-    commands.iter().for_each(|command| drop(gdb.args(["-ex", command])));
+    gdb.args(["-nx", "-batch", "-p", &guest.pid, "-ex", "set width 0", "-ex", "set debuginfod enabled off"]);
+    for command in commands {
+        gdb.args(["-ex", command]);
+    }
     let output = gdb.stdin(Stdio::null()).output().expect("gdb runs");
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -282,7 +280,7 @@ struct Debugger {
 impl Debugger {
     fn attach(guest: &Guest) -> Debugger {
         let mut gdb = command("gdb", &guest.scratch.0);
-        gdb.args(["-nx", "-q", "-p", &guest.pid(), "-ex", "set debuginfod enabled off", "-ex", "echo attached\\n"]);
+        gdb.args(["-nx", "-q", "-p", &guest.pid, "-ex", "set debuginfod enabled off", "-ex", "echo attached\\n"]);
         let mut child =
             gdb.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("gdb starts");
         let (sender, lines) = mpsc::channel();
@@ -334,7 +332,7 @@ fn body(guest: &Guest, name: &str) -> (u64, u64) {
 
 /// The address in the file of the arena that the program has mapped at `addr`, and that file.
 fn in_file(guest: &Guest, addr: u64) -> (PathBuf, u64) {
-    let maps = fs::read_to_string(format!("/proc/{}/maps", guest.pid())).expect("it runs");
+    let maps = fs::read_to_string(format!("/proc/{}/maps", guest.pid)).expect("it runs");
     for line in maps.lines().filter(|line| line.contains("/arena-")) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let number = |text: &str| u64::from_str_radix(text, 16).expect("a number");
@@ -384,7 +382,7 @@ fn profiler() -> Result<(), Failed> {
     let folder = guest.scratch.0.clone();
     let data = folder.join("perf.data");
     let mut record = command("perf", &folder);
-    record.args(["record", "-q", "-p", &guest.pid(), "-o"]).arg(&data).args(["sleep", "1"]);
+    record.args(["record", "-q", "-p", &guest.pid, "-o"]).arg(&data).args(["sleep", "1"]);
     let output = record.output()?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // What is recorded can be read while the program goes on.

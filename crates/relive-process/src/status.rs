@@ -10,6 +10,8 @@ pub(crate) struct Status {
     pub(crate) state: char,
     /// The thread that traces it; 0 if none does.
     pub(crate) tracer: u32,
+    /// It has a seccomp filter.
+    pub(crate) filtered: bool,
 }
 
 impl Status {
@@ -39,6 +41,7 @@ fn parse(text: &str) -> Status {
     Status {
         state: value("State:").chars().next().unwrap_or_default(),
         tracer: value("TracerPid:").parse().unwrap_or_default(),
+        filtered: !matches!(value("Seccomp:"), "" | "0"),
     }
 }
 

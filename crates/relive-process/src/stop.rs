@@ -143,11 +143,20 @@ pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
     Ok(stopped)
 }
 
-/// That a debugger is attached to process `pid`, and which, in words; `None` if there is none, or no such process.
+/// Why thread `tid` of process `pid` does nothing at the moment, in words; `None` if nothing holds it, or it is gone.
 #[must_use]
-pub fn debugger_of(pid: u32) -> Option<String> {
-    let tracer = status::Status::read(pid, pid).ok()?.tracer;
-    (tracer != 0).then(|| status::tracer(tracer))
+pub fn held(pid: u32, tid: u32) -> Option<String> {
+    let status = status::Status::read(pid, tid).ok()?;
+    match status.tracer {
+        0 => (status.state == 'T').then(|| format!("process {pid} is stopped by a signal, as Ctrl-Z sends one")),
+        tracer => Some(status::tracer(tracer)),
+    }
+}
+
+/// Whether thread `tid` of process `pid` has a seccomp filter, so that any system call can be the end of the process.
+#[must_use]
+pub fn is_filtered(pid: u32, tid: u32) -> bool {
+    status::Status::read(pid, tid).is_ok_and(|status| status.filtered)
 }
 
 impl Stopped {

@@ -105,6 +105,14 @@ impl Running {
         (0..count).try_for_each(|_| self.wait_line(text, wait).map(drop))
     }
 
+    /// Waits until the program is said to be started; gives its process number.
+    pub fn wait_started(&mut self, wait: Duration) -> Result<String, String> {
+        self.wait(wait, |running| {
+            let started = running.events().into_iter().find(|event| event["event"] == "started");
+            started.map(|event| event["pid"].to_string())
+        })
+    }
+
     /// Waits for the `count`th answer to a change; those that a later save took over do not count.
     pub fn wait_patch(&mut self, count: usize, wait: Duration) -> Result<Value, String> {
         self.wait(wait, |running| {

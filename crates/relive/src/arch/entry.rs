@@ -91,6 +91,10 @@ impl EntryPlan {
             let back = self.at.plus(self.moved.len() as u64);
             out.extend(crate::arch::x86_64::jump(here, back).ok_or("the old body is out of reach")?);
         }
+        // A branch whose target is out of reach becomes one through a word beside it: three of them are too long.
+        if out.len() as u64 > self.trampoline_room() {
+            return Err("its first instructions branch to what is out of reach".into());
+        }
         Ok(out)
     }
 
@@ -201,6 +205,14 @@ mod tests {
         let rel = i32::from_le_bytes(code[jump + 1..jump + 5].try_into().unwrap());
         assert_eq!(AT.plus(0x1000 + jump as u64 + 5).plus(rel as i64 as u64), AT.plus(0x106));
         assert!(code.len() as u64 <= plan.trampoline_room());
+    }
+
+    #[test]
+    fn branches_out_of_reach_do_not_take_more_room_than_there_is() {
+        // jne AT+0x12; jne AT+0x14; loopne AT+0x16
+        let plan = plan(6, &[0x75, 0x10, 0x75, 0x10, 0xe0, 0x10]).unwrap();
+        assert!(plan.trampoline(AT.plus(0x1000)).unwrap().len() as u64 <= plan.trampoline_room());
+        assert!(plan.trampoline(AT.plus(1 << 40)).unwrap_err().contains("out of reach"));
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub(crate) fn reset(records: &Records) -> Result<(), Error> {
                 (_, Ok(_)) => record::link_or_copy(&theirs, &file)?,
                 // Split debug info has no counterpart; executables name it by its place here.
                 (_, Err(_)) if file.extension().is_some_and(|end| end == "dwo") => {}
+                // A rustc that was killed leaves folders for what it was about to write.
+                (_, Err(_)) if file.is_dir() => {
+                    fs::remove_dir_all(&file).map_err(|why| Error::file(&file, "remove", why))?;
+                }
                 (_, Err(_)) => fs::remove_file(&file).map_err(|why| Error::file(&file, "remove", why))?,
             }
         }

@@ -10,7 +10,8 @@ pub(super) const RULE: Rule = Rule {
     what: "relive's agent does not answer in the running program, so nothing can be loaded into it.",
     why: "Patches are opened by the agent, a small library that is preloaded at the start. It is missing in \
           statically linked programs, where the system does not preload, and when the program was replaced or \
-          cut off from it.",
+          cut off from it. Where a program restricts the system calls of all its threads (seccomp), the agent \
+          is not asked either: what it does could be the program's end.",
     example: "> the program cannot be reached: the agent of process 4711 does not answer",
     fix: "Build the program as an ordinary dynamically linked executable for glibc, without `setuid` bits, and \
           start it with `cargo relive run`.",
@@ -19,7 +20,7 @@ pub(super) const RULE: Rule = Rule {
 pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
     if let Some(why) = &delta.no_agent {
         let message = format!("the program cannot be reached: {why}");
-        let help = "Only a dynamically linked program for glibc can be reached.";
+        let help = "Only a dynamically linked program for glibc can be reached, and no seccomp filter may be on all threads.";
         reasons.push(RULE.refuse(&Item::named("the running program"), message, help));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use relive_process::maps::MemoryMap;
-use relive_process::stop::debugger_of;
+use relive_process::stop::{held, is_filtered};
 use relive_wire::near::ARENA_TEXT;
 
 use super::{Patcher, Waiting, ms};
@@ -114,22 +114,28 @@ impl Patcher {
         Ok(loaded)
     }
 
-    /// Has the agent do something, which it cannot while a debugger holds its thread.
+    /// Has the agent do something, which it cannot while a debugger or a signal holds its thread, and must not where the
+    /// program has put its thread under a filter.
     fn with_agent<T>(
         &mut self,
         waiting: &mut Waiting<'_>,
         mut ask: impl FnMut(&mut Program, &dyn Fn() -> bool) -> Result<T, Error>,
     ) -> Result<T, End> {
         let child = self.program.child();
+        let (pid, agent) = (child.pid(), self.program.agent.hello().tid);
         let mut pauses = Pauses::default();
         loop {
-            let Some(debugger) = debugger_of(child.pid()) else {
+            if is_filtered(pid, agent) {
+                let why = "it has put all its threads under a seccomp filter, which may not allow what is needed";
+                return Err(refused(DeltaFacts { no_agent: Some(why.into()), ..DeltaFacts::default() }));
+            }
+            let Some(holder) = held(pid, agent) else {
                 match ask(&mut self.program, &|| child.is_alive()) {
-                    Err(Error::Busy(_)) if debugger_of(child.pid()).is_some() => continue,
+                    Err(Error::Busy(_)) if held(pid, agent).is_some() => continue,
                     answer => return Ok(answer?),
                 }
             };
-            pauses.tell(&debugger, waiting);
+            pauses.tell(&holder, waiting);
             waiting.go_on()?;
             pauses.rest(waiting.inbox);
         }
