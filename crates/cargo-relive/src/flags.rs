@@ -29,6 +29,8 @@ pub enum Command {
     Redo(Steps),
     /// Say what runs: generation, changed functions, old code that is still running, and whether all of it is in place
     Status(Status),
+    /// Look at this machine and project for what will not work, or not as well as it could
+    Doctor(Doctor),
     /// Explain a refusal: what it is about, why, and what to do
     Explain {
         /// Id of the rule, such as `type-layout`
@@ -88,6 +90,18 @@ pub struct Status {
     pub json: bool,
 
     /// The session
+    #[command(flatten)]
+    pub session: Session,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Be the program that is examined
+    #[arg(long, hide = true)]
+    pub patient: bool,
+
+    /// The project
     #[command(flatten)]
     pub session: Session,
 }

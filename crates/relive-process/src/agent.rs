@@ -130,8 +130,9 @@ impl AgentLink {
         peer.send(&record)?;
         loop {
             let (head, text) = peer.reply()?;
-            // Answers to requests that were given up are still to be read.
+            // Answers to requests that were given up are still to be read, but not for ever.
             if head.seq != self.seq {
+                peer.in_time()?;
                 continue;
             }
             return if head.kind == Reply::Done as u32 {
@@ -175,6 +176,10 @@ impl Peer<'_> {
                 Ok(got) => done += got,
                 Err(why) => self.go_on(&why)?,
             }
+            // A byte now and then is no answer in time.
+            if done < bytes.len() {
+                self.in_time()?;
+            }
         }
         Ok(())
     }
@@ -199,6 +204,10 @@ impl Peer<'_> {
         if !(self.alive)() {
             return Err(Error::Gone(format!("process {} has ended before its agent could {}", self.pid, self.step)));
         }
+        self.in_time()
+    }
+
+    fn in_time(&self) -> Result<()> {
         if Instant::now() >= self.until {
             return Err(Error::Busy(format!("the agent of process {} did not {} in time", self.pid, self.step)));
         }

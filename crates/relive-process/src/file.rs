@@ -42,11 +42,21 @@ impl From<&Metadata> for FileId {
 /// A file mapped read-only for as long as this lives.
 ///
 /// Only for files that nobody shortens or rewrites in place while they are mapped: relive maps its own hard links and
-/// copies, which build tools replace but never write to. Reading a part that was cut off would end relive (SIGBUS).
+/// copies, which build tools replace but never write to. Reading a part that was cut off is the end: see
+/// [`end_when_shortened`].
 #[derive(Debug)]
 pub struct MappedFile {
     bytes: sys::FileMapping,
     identity: FileId,
+}
+
+/// Has this process end with `code`, after `message` on stderr, when it reads what was cut off from a mapped file. The text
+/// is written as it is. Without this the system ends the process without a word (SIGBUS).
+///
+/// # Errors
+/// What the system says.
+pub fn end_when_shortened(message: &'static str, code: i32) -> io::Result<()> {
+    sys::end_when_shortened(message, code)
 }
 
 impl MappedFile {

@@ -21,7 +21,7 @@ mod status;
 mod sys;
 
 pub use error::Error;
-pub use file::{FileId, MappedFile};
+pub use file::{FileId, MappedFile, end_when_shortened};
 pub use relive_wire::LiveAddr;
 
 /// What an operation on a process gives.

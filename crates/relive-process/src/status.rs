@@ -10,8 +10,8 @@ pub(crate) struct Status {
     pub(crate) state: char,
     /// The thread that traces it; 0 if none does.
     pub(crate) tracer: u32,
-    /// It has a seccomp filter.
-    pub(crate) filtered: bool,
+    /// How many seccomp filters it has; of a kernel that does not say (before 5.9), 1 for any number.
+    pub(crate) filters: u32,
 }
 
 impl Status {
@@ -41,7 +41,7 @@ fn parse(text: &str) -> Status {
     Status {
         state: value("State:").chars().next().unwrap_or_default(),
         tracer: value("TracerPid:").parse().unwrap_or_default(),
-        filtered: !matches!(value("Seccomp:"), "" | "0"),
+        filters: value("Seccomp_filters:").parse().unwrap_or_else(|_| u32::from(!matches!(value("Seccomp:"), "" | "0"))),
     }
 }
 
@@ -55,5 +55,7 @@ mod tests {
         assert_eq!((status.state, status.tracer, status.is_dead()), ('t', 77, false));
         assert!(parse("State:\tZ (zombie)\n").is_dead());
         assert_eq!(parse(""), Status { state: '\0', ..Status::default() });
+        assert_eq!(parse("Seccomp:\t2\nSeccomp_filters:\t3\n").filters, 3);
+        assert_eq!(["0", "2"].map(|mode| parse(&format!("Seccomp:\t{mode}\n")).filters), [0, 1]);
     }
 }

@@ -23,7 +23,7 @@ use relive_wire::LiveAddr;
 
 use crate::maps::MemoryMap;
 use crate::memory::Memory;
-use crate::{Result, status};
+use crate::{Result, status, sys};
 use siblings::Siblings;
 use tracer::Tracer;
 
@@ -143,6 +143,24 @@ pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
     Ok(stopped)
 }
 
+/// What stopping can do here, besides the stopping itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// It runs at real-time priority.
+    pub priority: bool,
+    /// It notices processes that share the program's memory.
+    pub compares_memory: bool,
+}
+
+/// Tries both.
+#[must_use]
+pub fn abilities() -> Abilities {
+    let own = std::process::id();
+    // On a thread of its own, whose priority ends with it.
+    let priority = std::thread::spawn(|| sys::raise_priority().is_ok()).join().unwrap_or(false);
+    Abilities { priority, compares_memory: sys::share_memory(own, own) }
+}
+
 /// Why thread `tid` of process `pid` does nothing at the moment, in words; `None` if nothing holds it, or it is gone.
 #[must_use]
 pub fn held(pid: u32, tid: u32) -> Option<String> {
@@ -153,10 +171,13 @@ pub fn held(pid: u32, tid: u32) -> Option<String> {
     }
 }
 
-/// Whether thread `tid` of process `pid` has a seccomp filter, so that any system call can be the end of the process.
+/// Whether thread `tid` of process `pid` has a seccomp filter that this process has not, so that any system call can be the
+/// end of the process. Filters that both have were there before: a container has some.
 #[must_use]
 pub fn is_filtered(pid: u32, tid: u32) -> bool {
-    status::Status::read(pid, tid).is_ok_and(|status| status.filtered)
+    let own = std::process::id();
+    let filters = |pid, tid| status::Status::read(pid, tid).map_or(0, |status| status.filters);
+    filters(pid, tid) > filters(own, own)
 }
 
 impl Stopped {

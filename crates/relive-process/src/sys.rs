@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::sync::OnceLock;
 
 use libc::{c_int, c_long, c_uint, c_void, pid_t};
 
@@ -222,6 +223,29 @@ pub(crate) fn share_memory(one: u32, other: u32) -> bool {
     const KCMP_VM: c_int = 1;
     // SAFETY: compares two processes; no memory of ours is involved.
     unsafe { libc::syscall(libc::SYS_kcmp, one as pid_t, other as pid_t, KCMP_VM, 0, 0) == 0 }
+}
+
+/// What is said when a mapped file turns out to be shorter than it was, and the exit code.
+static SHORTENED: OnceLock<(&'static str, c_int)> = OnceLock::new();
+
+/// From now on, reading what was cut off from a mapped file says `message` on stderr and ends this process with `code`.
+pub(crate) fn end_when_shortened(message: &'static str, code: c_int) -> io::Result<()> {
+    // A second call changes nothing.
+    let _ = SHORTENED.set((message, code));
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: an all-zero record is a valid one: no flags, an empty mask, the default action.
+    let action = unsafe { action.assume_init_mut() };
+    action.sa_sigaction = shortened as *const () as usize;
+    // SAFETY: the handler takes the signal's number and calls only what may be called from a signal handler.
+    checked(unsafe { libc::sigaction(libc::SIGBUS, action, ptr::null_mut()) }.into()).map(drop)
+}
+
+extern "C" fn shortened(_: c_int) {
+    let (message, code) = SHORTENED.get().copied().unwrap_or_default();
+    // SAFETY: the text is readable for its length.
+    unsafe { libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len()) };
+    // SAFETY: ends the process without running anything else.
+    unsafe { libc::_exit(code) };
 }
 
 /// Raises the calling thread above threads of normal priority; what it starts stays normal.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use relive_process::socket;
 use rustix::net::sockopt::socket_peercred;
@@ -24,8 +24,10 @@ use crate::tell::{Pending, Reason};
 const SOCKET: &str = "control.sock";
 /// The longest request.
 const REQUEST_MAX: u64 = 4096;
-/// How long a client may take to say what it wants.
+/// How long a client may take to say what it wants, however it divides it.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+/// The longest answer: the status of far more functions than anyone switches.
+const ANSWER_MAX: u64 = 16 << 20;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +136,7 @@ pub fn ask(relive_dir: &Path, request: Request) -> Result<Answer, Error> {
     line.push(b'\n');
     stream.write_all(&line).map_err(|why| ended(&why))?;
     let mut text = String::new();
-    BufReader::new(stream).read_line(&mut text).map_err(|why| ended(&why))?;
+    BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut text).map_err(|why| ended(&why))?;
     serde_json::from_str(&text).map_err(|why| ended(&why))
 }
 
@@ -208,11 +210,28 @@ fn receive(stream: &UnixStream) -> Result<Request, String> {
     if peer.uid != geteuid() && !peer.uid.is_root() {
         return Err("the session belongs to another user".to_owned());
     }
-    stream.set_read_timeout(Some(REQUEST_WITHIN)).map_err(|why| why.to_string())?;
     let mut line = String::new();
     let read = |why: io::Error| format!("the request did not come: {why}");
-    BufReader::new(stream.take(REQUEST_MAX)).read_line(&mut line).map_err(read)?;
+    let client = Client { stream, until: Instant::now() + REQUEST_WITHIN };
+    BufReader::new(client.take(REQUEST_MAX)).read_line(&mut line).map_err(read)?;
     serde_json::from_str(&line).map_err(|why| format!("the request is not understood: {why}"))
+}
+
+/// Who asks; what it says has to come before a time, all of it.
+struct Client<'a> {
+    stream: &'a UnixStream,
+    until: Instant,
+}
+
+impl Read for Client<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(bytes)
+    }
 }
 
 #[cfg(test)]

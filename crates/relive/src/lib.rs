@@ -16,6 +16,7 @@ pub mod swap;
 pub mod tell;
 
 pub mod control;
+pub mod doctor;
 pub mod error;
 pub mod session;
 

@@ -76,6 +76,18 @@ enum Ended {
     Restart,
 }
 
+/// What is said when a file that was mapped turns out to be shorter than it was. Build tools replace files as a whole.
+const SHORTENED: &str = "relive: error: a file that relive has open was shortened, by something that writes into the target \
+directory perhaps\n\n  help: the program runs on; start relive again to change it\n";
+
+/// Has this process end with `code`, and say why, when a file that it reads is shortened meanwhile.
+///
+/// # Errors
+/// What the system says.
+pub fn end_when_shortened(code: u8) -> std::io::Result<()> {
+    relive_process::end_when_shortened(SHORTENED, code.into())
+}
+
 /// Builds, starts, watches and patches until the program ends; gives its exit code.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! Takes the command line, gives the exit code.
 
 pub mod demo;
+pub mod doctor;
 pub mod explain;
 pub mod generate;
 pub mod run;
@@ -34,6 +35,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Undo(flags) => session::undo(&flags),
         Command::Redo(flags) => session::redo(&flags),
         Command::Status(flags) => session::status(&flags),
+        Command::Doctor(flags) => doctor::run(&flags),
         Command::Explain { refusal } => explain::run(&refusal),
         Command::Demo => demo::run(),
         Command::Completions { shell } => generate::completions(shell),

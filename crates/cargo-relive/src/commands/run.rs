@@ -22,6 +22,9 @@ pub fn run(flags: &Run) -> Exit {
         Ok(ready) => ready,
         Err(why) => return fail(&why),
     };
+    if let Err(why) = session::end_when_shortened(Exit::Own.code()) {
+        return fail(&relive::Error::Denied(format!("cannot handle signals: {why}")));
+    }
     match session::run(settings, &mut |event| readers.tell(event)) {
         Ok(code) => Exit::Program(code),
         Err(SessionError::BuildFailed) => Exit::BuildFailed,

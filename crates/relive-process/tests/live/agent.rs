@@ -1,93 +1,19 @@
 //! The agent in a real program: it answers, and the program notices nothing of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 
+use crate::guest::{Guest, agent_library, fifo};
 use crate::support::PATIENCE;
 use relive_process::Error;
 use relive_process::agent::{AgentLink, AgentListener};
-use relive_process::launch::{AgentSpec, Child, LaunchSpec, spawn};
+use relive_process::launch::{LaunchSpec, spawn};
 use relive_process::maps::MemoryMap;
 use relive_process::memory::Memory;
 use relive_process::stop::{StopOptions, stop};
 use relive_wire::NearLayout;
 use relive_wire::near::{ARENA_COUNT, CONTROL_TABLE_WORD, GRANULE_SIZE, GRANULES, IMAGE_BIAS};
 use relive_wire::reserve::{RESERVE_ALIGN, RESERVE_SIZE, reserve_template};
-
-/// Builds the agent once, the way it is built for users.
-fn agent_library() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("agent");
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../relive-agent/Cargo.toml");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--release", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(&target);
-        cargo.env("CARGO_PROFILE_RELEASE_PANIC", "abort").env_remove("RUSTFLAGS").env_remove("RUSTC_WORKSPACE_WRAPPER");
-        assert!(cargo.status().is_ok_and(|status| status.success()), "{cargo:?} works");
-        target.join("release/librelive_agent.so")
-    })
-}
-
-/// The program with the agent in it.
-struct Guest {
-    child: Child,
-    dir: PathBuf,
-    report: String,
-}
-
-impl Guest {
-    fn start(preload: Option<&Path>) -> Guest {
-        // Long enough that the path of the socket does not fit into a socket's address.
-        let dir = crate::support::directory(&format!("guest-{}", "x".repeat(120)));
-        let images = dir.join("images");
-        std::fs::create_dir(&images).expect("the directory is ours");
-        close_to_others(&images);
-        let [report, wait] = ["report", "wait"].map(|name| fifo(&dir.join(name)));
-        let program = crate::support::compile("guest", &dir, &[]);
-        let mut env: Vec<_> = std::env::vars_os().filter(|(key, _)| key != "LD_PRELOAD").collect();
-        env.extend(preload.map(|library| ("LD_PRELOAD".into(), library.into())));
-        let args = vec!["report".into(), report.clone().into(), wait.into()];
-        let listener = AgentListener::listen(&images).expect("the directory is ours alone");
-        let agent = AgentSpec { library: agent_library(), image_dir: &images, listener: &listener };
-        let child =
-            spawn(&LaunchSpec { program, args, env, ..LaunchSpec::default() }, Some(&agent)).expect("it starts");
-        let report = std::fs::read_to_string(&report).expect("the program writes it");
-        Guest { child, dir, report }
-    }
-
-    fn connect(&self) -> AgentLink {
-        AgentLink::connect(&self.dir.join("images"), self.child.pid(), PATIENCE, &|| self.child.is_alive())
-            .expect("the agent accepts")
-    }
-
-    /// Ends the program in its own way.
-    fn end(&self) -> i32 {
-        drop(std::fs::File::options().write(true).open(self.dir.join("wait")).expect("the program waits there"));
-        self.child.wait().expect("it is our child")
-    }
-
-    fn lines(&self, start: &str) -> Vec<&str> {
-        self.report.lines().filter(|line| line.starts_with(start)).collect()
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let _ = self.child.signal(9);
-        let _ = self.child.wait();
-    }
-}
-
-fn fifo(path: &Path) -> PathBuf {
-    assert!(Command::new("mkfifo").arg(path).status().is_ok_and(|status| status.success()), "mkfifo works");
-    path.to_owned()
-}
-
-fn close_to_others(dir: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).expect("the directory is ours");
-}
 
 #[test]
 fn the_agent_says_where_it_is_and_maps_the_control_block() {
@@ -253,7 +179,7 @@ fn an_ended_program_is_gone_at_once() {
     assert!(!guest.child.is_alive());
     let nobody = || guest.child.is_alive();
     assert!(matches!(link.ping(PATIENCE, &nobody), Err(Error::Gone(_))));
-    let again = AgentLink::connect(&guest.dir.join("images"), guest.child.pid(), PATIENCE, &nobody);
+    let again = AgentLink::connect(&guest.images(), guest.child.pid(), PATIENCE, &nobody);
     assert!(matches!(again, Err(Error::Gone(_))));
     assert!(matches!(Memory::open(guest.child.pid()), Err(Error::Gone(_))));
 }

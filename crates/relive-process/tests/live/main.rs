@@ -2,5 +2,7 @@
 
 mod agent;
 mod calls;
+mod guest;
+mod states;
 mod stop;
 mod support;

@@ -209,10 +209,13 @@ mod tests {
 
     #[test]
     fn branches_out_of_reach_do_not_take_more_room_than_there_is() {
-        // jne AT+0x12; jne AT+0x14; loopne AT+0x16
-        let plan = plan(6, &[0x75, 0x10, 0x75, 0x10, 0xe0, 0x10]).unwrap();
+        // jne AT+0x12; loopne AT+0x14; loopne AT+0x16
+        let plan = plan(6, &[0x75, 0x10, 0xe0, 0x10, 0xe0, 0x10]).unwrap();
         assert!(plan.trampoline(AT.plus(0x1000)).unwrap().len() as u64 <= plan.trampoline_room());
-        assert!(plan.trampoline(AT.plus(1 << 40)).unwrap_err().contains("out of reach"));
+        // How long they are depends on where they lie: the words beside them are aligned.
+        let far: Vec<_> = (0..8).map(|by| plan.trampoline(AT.plus((1 << 40) + by))).collect();
+        assert!(far.iter().any(|code| code.as_ref().is_err_and(|why| why.contains("out of reach"))), "{far:x?}");
+        assert!(far.iter().flatten().all(|code| code.len() as u64 <= plan.trampoline_room()), "{far:x?}");
     }
 
     #[test]

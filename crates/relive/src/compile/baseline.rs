@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -198,8 +199,7 @@ impl Baseline {
     pub fn newer_inputs(&self, watched: &Inputs) -> Vec<PathBuf> {
         let watched = watched.files();
         let newer = |path: &Path, read: SystemTime| {
-            let written = fs::metadata(path).and_then(|meta| meta.modified());
-            !watched.contains(path) && written.is_ok_and(|written| written >= read)
+            !watched.contains(path) && fs::metadata(path).is_ok_and(|meta| put_there(&meta) >= read)
         };
         let units = self.units.iter().flat_map(|unit| unit.inputs.iter().map(|path| (path, unit.tried)));
         let cargo = self.manifests.iter().map(|path| (path, self.looked));
@@ -391,6 +391,13 @@ fn prune(records: &Records) -> Result<(), Error> {
         remove_objects(&known.folder, &keep)?;
     }
     Ok(())
+}
+
+/// When a file was written or got its name. The time of writing alone comes along when an old file is moved there.
+fn put_there(meta: &fs::Metadata) -> SystemTime {
+    let seconds = Duration::new(meta.ctime().try_into().unwrap_or(0), meta.ctime_nsec().try_into().unwrap_or(0));
+    let named = SystemTime::UNIX_EPOCH + seconds;
+    meta.modified().map_or(named, |written| written.max(named))
 }
 
 fn newest_folder(unit: &Path) -> Option<PathBuf> {

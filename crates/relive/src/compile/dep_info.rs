@@ -1,6 +1,7 @@
 //! rustc's dep-info (a makefile): takes its text, gives the files the crate was made from and the environment variables that
 //! its sources ask for.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -23,12 +24,14 @@ pub fn variables(text: &str) -> Vec<&str> {
 
 /// The prerequisites named in `text`, relative ones below `cwd`, each once, in their order.
 fn inputs(text: &str, cwd: &Path) -> Vec<PathBuf> {
+    // rustc names all of them again for each of its outputs.
+    let mut seen = HashSet::new();
     let mut found = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((_, list)) = line.split_once(": ") else { continue };
         for name in names(list) {
             let path = cwd.join(name);
-            if !found.contains(&path) {
+            if seen.insert(path.clone()) {
                 found.push(path);
             }
         }

@@ -56,11 +56,30 @@ pub struct BuildSettings {
     pub colour: bool,
 }
 
-/// relive's own folder for the project that `cargo_args` select, from where the user stands; it need not be there.
+/// What is known of a project before it is built.
+#[derive(Clone, Debug)]
+pub struct ProjectFacts {
+    /// relive's own folder; it need not be there.
+    pub relive_dir: PathBuf,
+    /// The workspace's folder.
+    pub root: PathBuf,
+    /// The machine that rustc runs on, as it names it.
+    pub host: Option<String>,
+    /// What the program is built for, if that was chosen.
+    pub target: Option<String>,
+}
+
+/// The facts of the project that `cargo_args` select, from where the user stands. What cargo says against it is given to `say`.
 ///
 /// # Errors
-/// With what cargo says, if there is no such project.
-pub fn relive_dir(cargo: PathBuf, cwd: PathBuf, cargo_args: Vec<OsString>) -> Result<PathBuf, Error> {
+/// If cargo knows no such project, or cannot be asked.
+pub fn project_facts(
+    cargo: PathBuf,
+    cwd: PathBuf,
+    cargo_args: Vec<OsString>,
+    say: &mut dyn FnMut(String),
+) -> Result<ProjectFacts, FirstBuildError> {
+    let target = config::read(&cwd, &cargo_args).target;
     let settings = BuildSettings {
         cargo,
         self_exe: PathBuf::new(),
@@ -69,9 +88,20 @@ pub fn relive_dir(cargo: PathBuf, cwd: PathBuf, cargo_args: Vec<OsString>) -> Re
         cwd,
         colour: false,
     };
+    let project::Project { relive_dir, root, mut triples, .. } = project::Project::find(&settings, say)?;
+    // The host comes behind those that flags name.
+    let host = triples.pop();
+    Ok(ProjectFacts { relive_dir, root, host, target: triples.pop().or(target) })
+}
+
+/// relive's own folder for the project that `cargo_args` select, from where the user stands; it need not be there.
+///
+/// # Errors
+/// With what cargo says, if there is no such project.
+pub fn relive_dir(cargo: PathBuf, cwd: PathBuf, cargo_args: Vec<OsString>) -> Result<PathBuf, Error> {
     let mut said = Vec::new();
-    match project::Project::find(&settings, &mut |line| said.push(line)) {
-        Ok(project) => Ok(project.relive_dir),
+    match project_facts(cargo, cwd, cargo_args, &mut |line| said.push(line)) {
+        Ok(facts) => Ok(facts.relive_dir),
         Err(FirstBuildError::CargoFailed(_)) => Err(Error::Denied(said.join("\n"))),
         Err(FirstBuildError::Own(error)) => Err(error),
     }

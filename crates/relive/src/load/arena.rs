@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relive_process::agent::AgentLink;
-use relive_wire::near::{ARENA_COUNT, IMAGE_BIAS};
+use relive_wire::near::IMAGE_BIAS;
 
 use crate::Error;
 use crate::link::{ArenaFile, FileStep, Image};
@@ -38,7 +38,6 @@ impl Arena {
         agent: &mut AgentLink,
         alive: &dyn Fn() -> bool,
     ) -> Result<Arena, Error> {
-        debug_assert!(reserved.arena < ARENA_COUNT, "rooms are in arenas");
         let path = folder.join(format!("arena-{:02}.so", reserved.arena));
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
         let file = file.map_err(|error| failed(&path, &error))?;

@@ -443,6 +443,16 @@ fn saved_again(inbox: &mut Inbox, inputs: &change::Inputs) -> bool {
     inbox.has(&mut |saved| !change::classify(inputs, &saved.files).is_empty())
 }
 
+const TRIED_AGAIN: &str = "The program runs on as it was; the next save is tried again.";
+const LIBRARY_GONE: &str = "The program runs on as it was. A library that this crate is built from is not there any more, \
+                            because of `cargo clean` perhaps: start relive again.";
+
+/// Whether rustc speaks of a library's file, which no edit of a source brings back.
+fn lacks_library(message: &str) -> bool {
+    let gone = message.starts_with("extern location for ") && message.contains(" does not exist");
+    gone || message.starts_with("found invalid metadata files for crate")
+}
+
 fn compile_change(
     change: &Change,
     baseline: &mut Baseline,
@@ -471,8 +481,8 @@ fn compile_change(
             Err(End::CompileError(vec![Reason {
                 rule: "rustc".into(),
                 item: first.file.as_ref().map_or_else(String::new, |file| file.display().to_string()),
+                help: if lacks_library(&first.message) { LIBRARY_GONE } else { TRIED_AGAIN }.into(),
                 message: first.message,
-                help: "The program runs on as it was; the next save is tried again.".into(),
                 file: first.file,
                 line: first.line,
             }]))

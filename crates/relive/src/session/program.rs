@@ -1,10 +1,10 @@
 //! The running program: started with the agent preloaded, reached through its memory and the agent's socket.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use relive_process::agent::{AgentLink, AgentListener};
 use relive_process::launch::{self, AgentSpec, Child, LaunchSpec};
@@ -51,6 +51,8 @@ pub(super) struct Program {
     pub(super) tables: Tables,
     pub(super) threads: ThreadReserve,
     pub(super) folder: PathBuf,
+    /// Which folder that is.
+    folder_is: FolderId,
     /// The executable that was started.
     exe: FileId,
 }
@@ -108,6 +110,7 @@ impl Program {
             room: Room::new(near),
             arena: None,
             tables: Tables::new(near),
+            folder_is: identity(&folder).map_err(|error| Error::file(&folder, "look at", error))?,
             folder,
             exe: FileId::of(&baseline.exe).map_err(|error| Error::file(&baseline.exe, "look at", error))?,
             child,
@@ -118,6 +121,21 @@ impl Program {
     pub(super) fn room_for(&self, needs: &Needs, debug: u64) -> Option<Reserved> {
         let file_has_room = self.arena.as_ref().is_some_and(|arena| arena.contents().has_room(debug));
         if file_has_room { self.room.find(needs) } else { self.room.find_new(needs) }
+    }
+
+    /// Whether images still go where they went.
+    ///
+    /// # Errors
+    /// If something else has the folder's name now: who knows whose it is.
+    pub(super) fn check_folder(&self) -> Result<(), Error> {
+        match identity(&self.folder) {
+            Ok(now) if now != self.folder_is => {
+                let why = "it was replaced by another folder or a link; start relive again";
+                Err(Error::file(&self.folder, "write the image to", why))
+            }
+            // What is wrong is told when a file is written.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -135,6 +153,14 @@ impl Program {
         let same = (running.dev, running.ino) == (self.exe.dev, self.exe.ino);
         Ok((!same).then(|| "the process runs another file than the one that was built".to_owned()))
     }
+}
+
+/// What tells a folder from others: device, number, when it was made (numbers are given again), and that it is no link.
+type FolderId = (u64, u64, Option<SystemTime>, bool);
+
+fn identity(folder: &Path) -> std::io::Result<FolderId> {
+    let data = fs::symlink_metadata(folder)?;
+    Ok((data.dev(), data.ino(), data.created().ok(), data.is_dir()))
 }
 
 /// Whether the executable asks for a dynamic loader, which alone preloads the agent.

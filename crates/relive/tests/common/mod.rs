@@ -5,4 +5,5 @@ pub(crate) mod attack;
 pub(crate) mod build;
 pub(crate) mod drive;
 pub(crate) mod mutate;
+pub(crate) mod peer;
 pub(crate) mod tables;

@@ -77,6 +77,7 @@ impl Patcher {
             let none = format!("{bytes} bytes are needed near the program's code, where {left} arenas are unused");
             return Err(refused(DeltaFacts { no_room: Some(none), ..DeltaFacts::default() }));
         };
+        program.check_folder()?;
         program.room.take(&reserved);
         if reserved.is_new {
             // If it fails, this one is not tried again.
