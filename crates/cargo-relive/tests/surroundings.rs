@@ -35,7 +35,12 @@ fn main() {
 "#;
 
 fn main() -> ExitCode {
-    let here = |name: &str, test: fn()| Trial::test(name, move || Ok(test()));
+    let here = |name: &str, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
     let with = |what: &str, can: bool, name: &str, test: fn()| {
         here(name, test).with_kind(what.to_owned()).with_ignored_flag(!can)
     };
@@ -181,7 +186,8 @@ fn the_executable_is_replaced_on_disk() {
 }
 
 fn has_musl() -> bool {
-    let rustc = Command::new("rustc").args(["--print", "target-libdir", "--target", "x86_64-unknown-linux-musl"]).output();
+    let rustc =
+        Command::new("rustc").args(["--print", "target-libdir", "--target", "x86_64-unknown-linux-musl"]).output();
     rustc.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).exists())
 }
 
@@ -239,7 +245,10 @@ fn a_full_disk() {
     while file.write_all(&[0; 512]).is_ok() {}
     let (outcome, reason) = save(&scratch, &mut running, 2);
     assert!(outcome == "failed" || outcome == "compile-error", "{outcome}");
-    assert!(reason.contains("No space left on device") || running.stderr().contains("No space left on device"), "{reason}");
+    assert!(
+        reason.contains("No space left on device") || running.stderr().contains("No space left on device"),
+        "{reason}"
+    );
     running.wait_lines("v1", 3, SOON).expect("it runs on");
     drop(file);
     fs::remove_file(&filler).expect("it is there");
@@ -412,5 +421,8 @@ fn the_doctor_finds_settings() {
     for works in ["agent       works", "image       works", "ptrace      works", "memory      works"] {
         assert!(text.contains(works), "{works}: {text}");
     }
-    assert!(!scratch.0.join("target").exists() || fs::read_dir(scratch.0.join("target/relive")).is_ok_and(|left| left.count() == 0));
+    assert!(
+        !scratch.0.join("target").exists()
+            || fs::read_dir(scratch.0.join("target/relive")).is_ok_and(|left| left.count() == 0)
+    );
 }

@@ -203,7 +203,10 @@ fn unwinding() -> Result<(), Failed> {
     let mut guest = Guest::start("truth-unwinding", UNWINDING, "inner came back");
     guest.edit(&[
         ("let _inner = Guard(\"old inner\");", "let _inner = Guard(\"new inner\");\n    deeper();"),
-        ("fn inner()", "fn deeper() {\n    let _deeper = Guard(\"new deeper\");\n    panic!(\"new panic\");\n}\n\nfn inner()"),
+        (
+            "fn inner()",
+            "fn deeper() {\n    let _deeper = Guard(\"new deeper\");\n    panic!(\"new panic\");\n}\n\nfn inner()",
+        ),
     ]);
     guest.running.wait_line("caught new panic", SOON)?;
     let lines = &guest.running.seen;
@@ -232,9 +235,8 @@ fn debugger_knows(guest: &Guest, secret: &str) {
     let said = gdb(guest, &show);
     let frame = |number: u32, function: &str, text: &str| {
         let (number, place) = (format!("#{number} "), format!("src/work.rs:{}", guest.line_of(text)));
-        let found = said.lines().any(|line| {
-            line.starts_with(&number) && line.contains(function) && line.ends_with(&place)
-        });
+        let found =
+            said.lines().any(|line| line.starts_with(&number) && line.contains(function) && line.ends_with(&place));
         assert!(found, "no frame {number} of {function} at {place}:\n{said}");
     };
     frame(0, "truth::work::inner (value=", "force_capture");
@@ -285,7 +287,9 @@ impl Debugger {
             gdb.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("gdb starts");
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        thread::spawn(move || stdout.lines().map_while(Result::ok).map(|line| sender.send(line)).all(|sent| sent.is_ok()));
+        thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).map(|line| sender.send(line)).all(|sent| sent.is_ok())
+        });
         let debugger = Debugger { stdin: child.stdin.take().expect("a pipe"), child, lines };
         debugger.wait("attached");
         debugger
@@ -364,7 +368,8 @@ fn addresses() -> Result<(), Failed> {
         guest.running.wait_line(to, SOON)?;
         let (addr, _) = body(&guest, "truth::work::inner");
         let (path, link) = in_file(&guest, addr);
-        let output = Command::new("addr2line").args(["-f", "-C", "-e"]).arg(&path).arg(format!("{link:#x}")).output()?;
+        let output =
+            Command::new("addr2line").args(["-f", "-C", "-e"]).arg(&path).arg(format!("{link:#x}")).output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.starts_with("truth::work::inner") || said.starts_with("inner"), "{said}");
         let place = format!("src/work.rs:{}", guest.line_of("fn inner"));
@@ -393,4 +398,3 @@ fn profiler() -> Result<(), Failed> {
     assert!(guest.running.finish().success());
     Ok(())
 }
-

@@ -380,11 +380,19 @@ unsafe extern "C" fn forward(info: *mut dl_phdr_info, size: size_t, data: *mut c
 /// # Safety
 /// `info` must be a record of libc's.
 unsafe fn is_arena(info: *const dl_phdr_info) -> bool {
-    // SAFETY: the caller's promise. The fields used here were there from the first version of the record on.
-    let (bias, headers, count) = unsafe { ((*info).dlpi_addr, (*info).dlpi_phdr, (*info).dlpi_phnum) };
+    /// The fields that the record has had from its first version on.
+    #[repr(C)]
+    struct Oldest {
+        bias: u64,
+        name: *const c_char,
+        headers: *const libc::Elf64_Phdr,
+        count: u16,
+    }
+    // SAFETY: the caller's promise; the record begins with these fields, and nothing writes to them meanwhile.
+    let Oldest { bias, headers, count, .. } = unsafe { &*info.cast::<Oldest>() };
     let Some(layout) = objects::arenas().filter(|_| !headers.is_null()) else { return false };
     // SAFETY: libc's own table of the object's headers, which stays mapped as long as the object.
-    let headers = unsafe { std::slice::from_raw_parts(headers, usize::from(count)) };
+    let headers = unsafe { std::slice::from_raw_parts(*headers, usize::from(*count)) };
     let first = headers.iter().find(|header| header.p_type == libc::PT_LOAD);
     first.is_some_and(|header| layout.in_arenas(LiveAddr(bias.wrapping_add(header.p_vaddr))))
 }

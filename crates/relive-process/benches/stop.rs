@@ -8,7 +8,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, hint, process, thread};
+use std::{env, hint, thread};
 
 use relive_process::memory::Memory;
 use relive_process::stop::{StopOptions, stop};
@@ -26,9 +26,12 @@ fn main() -> ExitCode {
     if let [_, mode, threads] = &words[..]
         && mode == PROGRAM
     {
-        program(threads.parse().unwrap_or(1));
+        return program(threads.parse().unwrap_or(1));
     }
-    println!("{:>8} {:>8} {:>12} {:>10} {:>10} {:>10}", "threads", "stops", "late stops", "median ms", "p90 ms", "max ms");
+    println!(
+        "{:>8} {:>8} {:>12} {:>10} {:>10} {:>10}",
+        "threads", "stops", "late stops", "median ms", "p90 ms", "max ms"
+    );
     let mut bad = false;
     for threads in [100, 1000] {
         let (times, late) = stops(threads);
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 /// `threads` threads, of which every second one never sleeps. Ends with the process that started it.
-fn program(threads: usize) -> ! {
+fn program(threads: usize) -> ExitCode {
     for number in 0..threads {
         thread::Builder::new()
             .stack_size(64 << 10)
@@ -53,7 +56,7 @@ fn program(threads: usize) -> ! {
     }
     println!("ready");
     let _ = std::io::stdin().read_line(&mut String::new());
-    process::exit(0)
+    ExitCode::SUCCESS
 }
 
 /// Milliseconds of each stop, in ascending order, and how many did not come about in time.
@@ -61,7 +64,9 @@ fn stops(threads: usize) -> (Vec<f64>, usize) {
     let mut command = Command::new(env::current_exe().expect("this executable"));
     command.arg(PROGRAM).arg(threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("this executable starts");
-    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut String::new()).expect("it says that it is ready");
+    BufReader::new(child.stdout.take().expect("a pipe"))
+        .read_line(&mut String::new())
+        .expect("it says that it is ready");
     let memory = Memory::open(child.id()).expect("it runs");
     let mut times = Vec::new();
     let mut late = 0;

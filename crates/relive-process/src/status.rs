@@ -41,7 +41,9 @@ fn parse(text: &str) -> Status {
     Status {
         state: value("State:").chars().next().unwrap_or_default(),
         tracer: value("TracerPid:").parse().unwrap_or_default(),
-        filters: value("Seccomp_filters:").parse().unwrap_or_else(|_| u32::from(!matches!(value("Seccomp:"), "" | "0"))),
+        filters: value("Seccomp_filters:")
+            .parse()
+            .unwrap_or_else(|_| u32::from(!matches!(value("Seccomp:"), "" | "0"))),
     }
 }
 

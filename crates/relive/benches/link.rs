@@ -5,7 +5,7 @@ mod common;
 use criterion::Criterion;
 use relive::arch::EntryPlan;
 use relive::diff::Reach;
-use relive::link::{self, Image, Layout, Placement};
+use relive::link::{self, ArenaFile, Image, Layout};
 use relive::load::Room;
 use relive_wire::NearLayout;
 
@@ -14,8 +14,10 @@ use common::{EXE_START, Facts, Subject, System, changes, entries};
 fn image(reach: &Reach, entries: &[EntryPlan]) -> Image {
     let near = NearLayout::below(EXE_START).unwrap();
     let layout = Layout::new(reach, entries).unwrap();
-    let room = Room::new(near).find(layout.size(reach)).unwrap();
-    let placement = Placement { base: room.base, room: room.size, table_word: near.control, first_index: 0 };
+    let reserved = Room::new(near).find(&layout.needs()).unwrap();
+    let file = ArenaFile::new(reserved.start);
+    let imports = vec![EXE_START; reach.imports.len()];
+    let placement = reserved.placement(&file, &imports, near.control, 0);
     link::place(reach, &layout, entries, &placement).unwrap()
 }
 

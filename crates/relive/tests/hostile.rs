@@ -28,7 +28,7 @@ use relive::diff::pair::{FunctionFacts, ObjectFacts};
 use relive::diff::print::Printer;
 use relive::diff::{self, Libraries, NewObject, Reach, Running, ThreadRoom};
 use relive::judge::{self, DeltaFacts, Facts, Verdict};
-use relive::link::{self, ArenaFile, Image, Layout, LinkError, Placement};
+use relive::link::{self, ArenaFile, Image, Layout, LinkError};
 use relive::load::Room;
 use relive_wire::{LiveAddr, NearLayout};
 
@@ -375,17 +375,8 @@ fn image(reach: &Reach, entries: &[EntryPlan]) -> Result<Image, LinkError> {
     let reserved = Room::new(near).find(&layout.needs()).ok_or_else(no_room)?;
     let mut file = ArenaFile::new(reserved.start);
     let _ = file.create();
-    let placement = Placement {
-        text: reserved.text,
-        constants: reserved.constants,
-        variables: reserved.variables,
-        frames: reserved.frames,
-        search: reserved.search(),
-        file: &file,
-        imports: &vec![EXE_START; reach.imports.len()],
-        table_word: near.control,
-        first_index: layout.new_entries() as u32,
-    };
+    let imports = vec![EXE_START; reach.imports.len()];
+    let placement = reserved.placement(&file, &imports, near.control, layout.new_entries() as u32);
     link::place(reach, &layout, entries, &placement)
 }
 

@@ -227,8 +227,8 @@ fn unit_of_blocks(test: &str, unit: &str, widths: &[&str]) -> ObjectTypes {
 
 #[test]
 fn codegen_units_that_became_each_other_are_told() {
-    let [a, b, a_then, b_then] =
-        [("a", "u8"), ("b", "u16"), ("a", "u16"), ("b", "u8")].map(|(unit, width)| unit_of_blocks("units-exchanged", unit, &[width]));
+    let [a, b, a_then, b_then] = [("a", "u8"), ("b", "u16"), ("a", "u16"), ("b", "u8")]
+        .map(|(unit, width)| unit_of_blocks("units-exchanged", unit, &[width]));
     assert_eq!(judged(&[&a, &b], &[&b, &a], DeltaFacts::default()), Vec::<String>::new());
     let told = judged(&[&a, &b], &[&a_then, &b_then], DeltaFacts::default());
     assert!(told.len() == 1 && told[0].starts_with("type-layout: `app::go::Local`"), "{told:?}");

@@ -135,7 +135,10 @@ impl Mark {
         let [own, images, disk, relive] =
             [self.program.private, self.loaded, self.disk, self.relive.private].map(|bytes| bytes / 1024);
         let (maps, files) = (self.program.maps, self.program.files);
-        println!("{:>8} {maps:>6} {files:>6} {own:>12} {images:>12} {disk:>10} {relive:>12} {each:>9.1}", self.switches);
+        println!(
+            "{:>8} {maps:>6} {files:>6} {own:>12} {images:>12} {disk:>10} {relive:>12} {each:>9.1}",
+            self.switches
+        );
     }
 }
 

@@ -76,7 +76,10 @@ mod tests {
         let good = finding(State::Good, "disk", "there is room", "");
         let limited = finding(State::Limited, "priority", "it is not permitted", "permit it");
         let bad = finding(State::Bad, "ptrace", "no\nway", "find one");
-        assert_eq!(page(&[good.clone()]), "ok       disk        there is room\nEverything is as it should be.\n");
+        assert_eq!(
+            page(std::slice::from_ref(&good)),
+            "ok       disk        there is room\nEverything is as it should be.\n"
+        );
         assert_eq!(
             page(&[limited, bad, good]),
             "limited  priority    it is not permitted\n                     = help: permit it\n\

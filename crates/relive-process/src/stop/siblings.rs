@@ -30,7 +30,9 @@ impl Siblings {
         // Asked first: what comes while the list is read is new.
         let siblings = Siblings { pid, last: last_number() };
         let listed = fs::read_dir("/proc").into_iter().flatten().flatten();
-        listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).try_for_each(|other| siblings.compare(other))?;
+        listed
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .try_for_each(|other| siblings.compare(other))?;
         Ok(siblings)
     }
 

@@ -53,7 +53,14 @@ pub(super) struct Tracees<'a> {
 
 impl<'a> Tracees<'a> {
     pub(super) fn new(memory: &'a Memory) -> Tracees<'a> {
-        Tracees { memory, pid: memory.pid(), order: Vec::new(), states: HashMap::new(), settled: 0, registers: HashMap::new() }
+        Tracees {
+            memory,
+            pid: memory.pid(),
+            order: Vec::new(),
+            states: HashMap::new(),
+            settled: 0,
+            registers: HashMap::new(),
+        }
     }
 
     /// Stops all threads; gives those that are. After an error some may be stopped: call [`Tracees::release`].

@@ -25,7 +25,10 @@ pub(super) fn look(findings: &mut Vec<Finding>) {
         findings.push(Finding::bad("limits", what, "raise it with `ulimit -f unlimited`"));
     }
     if let Some(most) = getrlimit(Resource::As).current.filter(|most| *most < 4096 * MIB) {
-        let what = format!("a process may have {} MiB of addresses, of which relive takes up to 960 in the program", most / MIB);
+        let what = format!(
+            "a process may have {} MiB of addresses, of which relive takes up to 960 in the program",
+            most / MIB
+        );
         findings.push(Finding::limited("limits", what, "raise it with `ulimit -v unlimited`"));
     }
     let watches = fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok();

@@ -42,7 +42,11 @@ fn target(facts: &ProjectFacts, findings: &mut Vec<Finding>) {
     let help = "build for it where programs are edited: `--target x86_64-unknown-linux-gnu`, or without `build.target`";
     match &facts.target {
         Some(target) if target != OURS => {
-            findings.push(Finding::bad("target", format!("the program is built for {target}, and not for {OURS}"), help));
+            findings.push(Finding::bad(
+                "target",
+                format!("the program is built for {target}, and not for {OURS}"),
+                help,
+            ));
         }
         None if facts.host.as_deref().is_some_and(|host| host != OURS) => {
             let host = facts.host.clone().unwrap_or_default();
@@ -62,7 +66,10 @@ fn settings(profile: &Table, manifest: &Path, findings: &mut Vec<Finding>) {
     let is = |key: &str, values: &[Value]| profile.get(key).is_some_and(|value| values.contains(value));
     let text = |value: &str| Value::String(value.into());
     let mut limited = |what: String, help: String| findings.push(Finding::limited("profile", what, help));
-    if is("debug", &[Value::Integer(0), Value::Boolean(false), text("none"), text("line-tables-only"), Value::Integer(1)]) {
+    if is(
+        "debug",
+        &[Value::Integer(0), Value::Boolean(false), text("none"), text("line-tables-only"), Value::Integer(1)],
+    ) {
         limited(
             format!("`debug` in `{place}` leaves types out, so edits are refused (`no-type-info`)"),
             "remove it, or set `debug = 2`".into(),
@@ -70,7 +77,9 @@ fn settings(profile: &Table, manifest: &Path, findings: &mut Vec<Finding>) {
     }
     if profile.get("opt-level").is_some_and(|level| *level != Value::Integer(0)) {
         limited(
-            format!("`opt-level` in `{place}` optimises the code that is edited, so edits are refused (`optimised-unit`)"),
+            format!(
+                "`opt-level` in `{place}` optimises the code that is edited, so edits are refused (`optimised-unit`)"
+            ),
             "remove it, or set it for dependencies alone: `[profile.dev.package.\"*\"]`".into(),
         );
     }
@@ -79,7 +88,9 @@ fn settings(profile: &Table, manifest: &Path, findings: &mut Vec<Finding>) {
     }
     if profile.get("lto").is_some_and(|lto| ![Value::Boolean(false), text("off")].contains(lto)) {
         limited(
-            format!("`lto` in `{place}` joins units when the program is linked, so edits are refused (`link-time-optimised`)"),
+            format!(
+                "`lto` in `{place}` joins units when the program is linked, so edits are refused (`link-time-optimised`)"
+            ),
             "set `lto = false`".into(),
         );
     }

@@ -20,7 +20,8 @@ pub(super) const RULE: Rule = Rule {
 pub(super) fn check(delta: &DeltaFacts, reasons: &mut Vec<Reason>) {
     if let Some(why) = &delta.no_agent {
         let message = format!("the program cannot be reached: {why}");
-        let help = "Only a dynamically linked program for glibc can be reached, and no seccomp filter may be on all threads.";
+        let help =
+            "Only a dynamically linked program for glibc can be reached, and no seccomp filter may be on all threads.";
         reasons.push(RULE.refuse(&Item::named("the running program"), message, help));
     }
 }

@@ -411,7 +411,8 @@ mod tests {
             grown(&mut arena, &mut file, &format!("function_{image}"), &info, &used);
             // Whoever has read the headers before finds in the file what they say.
             let old = object::File::parse(&*before).unwrap();
-            for section in old.sections().filter(|section| section.address() == 0 && section.name() != Ok(".shstrtab")) {
+            for section in old.sections().filter(|section| section.address() == 0 && section.name() != Ok(".shstrtab"))
+            {
                 let (offset, size) = section.file_range().unwrap();
                 let range = offset as usize..(offset + size) as usize;
                 assert!(file[range.clone()] == before[range], "{:?}", section.name());

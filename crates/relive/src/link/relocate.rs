@@ -95,7 +95,9 @@ fn words(map: &Map) -> Result<Vec<u8>, LinkError> {
         let value = match word {
             Word::Pointer(referent) => pointer(map, referent).ok_or_else(|| broken(referent))?.0,
             Word::ThreadOffset(offset) => *offset as u64,
-            Word::Import(import) => map.placement.imports.get(*import).copied().ok_or_else(|| broken_import(*import))?.0,
+            Word::Import(import) => {
+                map.placement.imports.get(*import).copied().ok_or_else(|| broken_import(*import))?.0
+            }
         };
         out.extend(value.to_le_bytes());
     }
@@ -121,7 +123,10 @@ fn stubs(map: &Map, text: &mut [u8]) -> Result<(), LinkError> {
     };
     for function in &map.functions {
         if map.stubs.start <= function.stub && function.stub < map.stubs.end() {
-            put(function.stub, &x86_64::stub(function.stub, map.placement.table_word, function.index).ok_or_else(far)?)?;
+            put(
+                function.stub,
+                &x86_64::stub(function.stub, map.placement.table_word, function.index).ok_or_else(far)?,
+            )?;
         }
         for redirect in &function.redirects {
             let code = redirect.entry.trampoline(redirect.trampoline).map_err(LinkError)?;

@@ -33,11 +33,8 @@ pub(super) fn additions(reach: &Reach, map: &Map) -> [Addition; 2] {
 
 /// Name, address and size of every function, and of every stub.
 fn all(reach: &Reach, map: &Map) -> Vec<(String, LiveAddr, u64)> {
-    let mut out: Vec<_> = map
-        .functions
-        .iter()
-        .map(|function| (function.text.clone(), function.body.addr, function.body.size))
-        .collect();
+    let mut out: Vec<_> =
+        map.functions.iter().map(|function| (function.text.clone(), function.body.addr, function.body.size)).collect();
     for (piece, addr) in reach.pieces.iter().zip(&map.pieces) {
         let Some(object) = reach.object(piece.object) else { continue };
         let planned = reach.piece_of(piece.object, piece.section).and_then(|piece| reach.function_of(piece));

@@ -9,7 +9,7 @@ use relive_wire::near::{
 };
 use relive_wire::{LiveAddr, NearLayout};
 
-use crate::link::{Extent, Needs, Used};
+use crate::link::{ArenaFile, Extent, Needs, Placement, Used};
 
 /// Bytes of the header before the search table, and of one of its entries.
 const SEARCH_HEADER_LEN: u64 = 12;
@@ -112,6 +112,20 @@ impl Room {
 }
 
 impl Reserved {
+    /// The room as the place of an image in the arena's `file`, with the addresses of its imports, the word that holds the
+    /// current table's address, and the first unused entry of the table.
+    #[must_use]
+    pub fn placement<'a>(
+        &self,
+        file: &'a ArenaFile,
+        imports: &'a [LiveAddr],
+        table_word: LiveAddr,
+        first_index: u32,
+    ) -> Placement<'a> {
+        let Reserved { text, constants, variables, frames, .. } = *self;
+        Placement { text, constants, variables, frames, search: self.search(), file, imports, table_word, first_index }
+    }
+
     /// Where the arena's `.eh_frame_hdr` is.
     #[must_use]
     pub fn search(&self) -> LiveAddr {

@@ -10,7 +10,7 @@ use super::{Patcher, Waiting, ms};
 use crate::Error;
 use crate::diff::Reach;
 use crate::judge::{DeltaFacts, Liveness};
-use crate::link::{self, Layout, Placement};
+use crate::link::{self, Layout};
 use crate::load::{self, Arena, Entries, Loaded};
 use crate::session::end::{End, refused};
 use crate::session::inbox::Inbox;
@@ -94,17 +94,8 @@ impl Patcher {
         };
         let program = &mut self.program;
         let Some(arena) = &mut program.arena else { return Err(Error::Fatal("an arena was never made".into()).into()) };
-        let placement = Placement {
-            text: reserved.text,
-            constants: reserved.constants,
-            variables: reserved.variables,
-            frames: reserved.frames,
-            search: reserved.search(),
-            file: arena.contents(),
-            imports: &imports,
-            table_word: program.tables.word(),
-            first_index: program.tables.next_index(),
-        };
+        let tables = &program.tables;
+        let placement = reserved.placement(arena.contents(), &imports, tables.word(), tables.next_index());
         let image = link::place(reach, &layout, &entries.plans, &placement).map_err(fatal)?;
         report.timings.link = ms(clock.elapsed());
         let clock = Instant::now();
@@ -144,11 +135,7 @@ impl Patcher {
 
     /// Waits until no thread is inside a function that may hold a value of a changed type, before anything is loaded: a
     /// refusal leaves no trace. The switch looks again.
-    pub(super) fn await_quiet(
-        &mut self,
-        proof: &Liveness,
-        waiting: &mut Waiting<'_>,
-    ) -> Result<(), End> {
+    pub(super) fn await_quiet(&mut self, proof: &Liveness, waiting: &mut Waiting<'_>) -> Result<(), End> {
         let began = Instant::now();
         let map = MemoryMap::read(self.program.pid()).map_err(Error::from)?;
         self.unwinder.refresh(&map).map_err(Error::from)?;
