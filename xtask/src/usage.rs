@@ -1,7 +1,9 @@
-//! What a process and a session's folder hold: mappings, descriptors, memory, and what images brought.
+//! What a process and a session's folder hold: mappings, descriptors, memory, and what images brought; and whether relive
+//! still runs.
 
 use std::fs;
 use std::path::Path;
+use std::process::Child;
 
 use nix::unistd::Pid;
 
@@ -85,4 +87,13 @@ fn loaded_bytes(file: &[u8]) -> Option<u64> {
         }
     }
     Some(sum)
+}
+
+/// What to say when relive has ended.
+pub(crate) fn ended(relive: &mut Child) -> Option<String> {
+    match relive.try_wait() {
+        Ok(None) => None,
+        Ok(Some(status)) => Some(format!("relive ended: {status}")),
+        Err(why) => Some(format!("cannot wait for relive: {why}")),
+    }
 }

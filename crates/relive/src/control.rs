@@ -26,6 +26,8 @@ const SOCKET: &str = "control.sock";
 const REQUEST_MAX: u64 = 4096;
 /// How long a client may take to say what it wants, however it divides it.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+/// How long nobody is let in after that was not possible.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// The longest answer: the status of far more functions than anyone switches.
 const ANSWER_MAX: u64 = 16 << 20;
 
@@ -172,7 +174,17 @@ impl Server {
         let listener = Arc::new(socket::listen(folder, SOCKET)?);
         let (accepting, take) = (Arc::clone(&listener), Arc::new(take));
         thread::spawn(move || {
-            while let Ok((stream, _)) = accepting.accept() {
+            loop {
+                let (stream, _) = match accepting.accept() {
+                    Ok(client) => client,
+                    // The listener is closed.
+                    Err(why) if why.kind() == io::ErrorKind::InvalidInput => return,
+                    // Descriptors or memory are used up for the moment; there is nothing that could be waited for.
+                    Err(_) => {
+                        thread::sleep(ACCEPT_AGAIN);
+                        continue;
+                    }
+                };
                 let take = Arc::clone(&take);
                 thread::spawn(move || serve(stream, &*take));
             }

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use crate::events::Events;
 use crate::files::{context, save};
 use crate::patch::Patch;
-use crate::usage::{self, Usage};
+use crate::usage::{self, Usage, ended};
 
 const MANIFEST: &str =
     "[package]\nname = \"endurance-program\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";
@@ -270,15 +270,6 @@ fn lines_of(relive: &mut Child) -> Receiver<String> {
         lines.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
     });
     lines
-}
-
-/// What to say when relive has ended.
-fn ended(relive: &mut Child) -> Option<String> {
-    match relive.try_wait() {
-        Ok(None) => None,
-        Ok(Some(status)) => Some(format!("relive ended: {status}")),
-        Err(why) => Some(format!("cannot wait for relive: {why}")),
-    }
 }
 
 fn generation(number: u32) -> String {

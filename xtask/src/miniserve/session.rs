@@ -16,7 +16,7 @@ use super::source::{Edit, Source};
 use crate::events::Events;
 use crate::files::context;
 use crate::patch::Patch;
-use crate::usage::Usage;
+use crate::usage::{Usage, ended};
 
 /// Longest wait for a build and a start.
 const START: Duration = Duration::from_secs(30 * 60);
@@ -119,15 +119,6 @@ impl Session<'_> {
 
     fn stderr(&self) -> String {
         fs::read_to_string(self.source.path("relive.err")).unwrap_or_default()
-    }
-}
-
-/// What to say when relive has ended.
-fn ended(relive: &mut Child) -> Option<String> {
-    match relive.try_wait() {
-        Ok(None) => None,
-        Ok(Some(status)) => Some(format!("relive ended: {status}")),
-        Err(why) => Some(format!("cannot wait for relive: {why}")),
     }
 }
 
