@@ -76,7 +76,7 @@ fn treat(examination: &Examination<'_>, folder: &Path, done: &mut usize) -> Resu
     let needs = Needs { text: few, constants: few, variables: few, frames: few, searched: 1 };
     let none = || Error::Fatal("an empty program has no room for an image".into());
     let reserved = Room::new(near).find(&needs).ok_or_else(none)?;
-    Arena::open(&reserved, folder, &mut agent, &alive)?;
+    Arena::create(&reserved, folder)?.open(&mut agent, &alive)?;
     *done = 2;
     let memory = Memory::open(child.pid())?;
     let stopped = stop::stop(&memory, &StopOptions::default())?;

@@ -18,7 +18,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest piece of a file that is copied at once.
 const COPY_MAX: u64 = 1 << 20;
 
-/// An arena that the program has opened.
+/// An arena: its file, which the program opens before anything is brought into it.
 #[derive(Debug)]
 pub struct Arena {
     folder: PathBuf,
@@ -28,28 +28,30 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Makes the arena of `reserved` in `folder` and has the agent open it.
+    /// Makes the file of the arena of `reserved` in `folder`. It is made once and never shortened: who knows when the
+    /// program opens it.
     ///
     /// # Errors
-    /// `Gone` if the program ended meanwhile, otherwise what failed.
-    pub fn open(
-        reserved: &Reserved,
-        folder: &Path,
-        agent: &mut AgentLink,
-        alive: &dyn Fn() -> bool,
-    ) -> Result<Arena, Error> {
+    /// If it cannot be made.
+    pub fn create(reserved: &Reserved, folder: &Path) -> Result<Arena, Error> {
         let path = folder.join(format!("arena-{:02}.so", reserved.arena));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
         let file = file.map_err(|error| failed(&path, &error))?;
         let mut contents = ArenaFile::new(reserved.start);
         perform(&file, contents.create()).map_err(|error| failed(&path, &error))?;
-        let bias = agent.open(&path, OPEN_TIMEOUT, alive)?;
-        if bias.0 != IMAGE_BIAS {
-            return Err(Error::Fatal(format!(
-                "the loader placed the image {bias} beside its addresses instead of {IMAGE_BIAS:#x}"
-            )));
-        }
         Ok(Arena { folder: folder.to_path_buf(), path, file, contents })
+    }
+
+    /// Has the agent open it, once more if it is not known whether it did.
+    ///
+    /// # Errors
+    /// `Busy` if it did not in time, `Gone` if the program ended meanwhile, otherwise what failed.
+    pub fn open(&self, agent: &mut AgentLink, alive: &dyn Fn() -> bool) -> Result<(), Error> {
+        let bias = agent.open(&self.path, OPEN_TIMEOUT, alive)?;
+        if bias.0 == IMAGE_BIAS {
+            return Ok(());
+        }
+        Err(Error::Fatal(format!("the loader placed the image {bias} beside its addresses instead of {IMAGE_BIAS:#x}")))
     }
 
     /// What is in its file.

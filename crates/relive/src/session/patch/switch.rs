@@ -82,10 +82,9 @@ impl Patcher {
         if reserved.is_new {
             // If it fails, this one is not tried again.
             program.arena = None;
-            let opened = self.with_agent(waiting, |program, alive| {
-                Arena::open(&reserved, &program.folder, &mut program.agent, alive)
-            });
-            self.program.arena = Some(opened?);
+            let arena = Arena::create(&reserved, &program.folder)?;
+            self.with_agent(waiting, |program, alive| arena.open(&mut program.agent, alive))?;
+            self.program.arena = Some(arena);
         }
         let imports = if reach.imports.is_empty() {
             Vec::new()
