@@ -82,6 +82,8 @@ fn project(test: &str, more: &str) -> Scratch {
 fn start(scratch: &Scratch) -> Running {
     let mut running = Running::start(&scratch.0, &[]);
     running.wait_line("v1", START).expect("it starts");
+    // It may print before relive has reached its agent.
+    running.wait_started(SOON).expect("it was started");
     running
 }
 
