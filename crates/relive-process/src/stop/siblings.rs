@@ -8,7 +8,8 @@
 
 use std::fs;
 
-use crate::{Error, Result, status, sys};
+use crate::status::{self, Status};
+use crate::{Error, Result, sys};
 
 /// More numbers given since than this are not looked through one by one.
 const NEW_MAX: u32 = 4096;
@@ -17,6 +18,8 @@ const NEW_MAX: u32 = 4096;
 #[derive(Debug)]
 pub(super) struct Siblings {
     pid: u32,
+    /// A thread of it that lives: one that has ended has no memory, like the kernel's own.
+    thread: u32,
     /// The last number that the system had given to a process or thread.
     last: Option<u32>,
 }
@@ -28,7 +31,7 @@ impl Siblings {
     /// `Busy` if one shares the memory of process `pid`.
     pub(super) fn look(pid: u32) -> Result<Siblings> {
         // Asked first: what comes while the list is read is new.
-        let siblings = Siblings { pid, last: last_number() };
+        let siblings = Siblings { pid, thread: living(pid), last: last_number() };
         let listed = fs::read_dir("/proc").into_iter().flatten().flatten();
         listed
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -51,12 +54,25 @@ impl Siblings {
     }
 
     fn compare(&self, other: u32) -> Result<()> {
-        if other == self.pid || !sys::share_memory(self.pid, other) {
+        if other == self.pid || !sys::share_memory(self.thread, other) || !has_memory(other) {
             return Ok(());
         }
         let (pid, name) = (self.pid, status::name(other));
         Err(Error::Busy(format!("cannot stop process {pid}: process {other} (`{name}`) shares its memory")))
     }
+}
+
+/// A thread of process `pid` that lives, or the main thread if none is known to.
+fn living(pid: u32) -> u32 {
+    let lives = |tid: &u32| Status::read(pid, *tid).is_ok_and(|status| !status.is_dead());
+    let listed = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(lives).unwrap_or(pid)
+}
+
+/// Whether a process has memory. Those that have ended and the kernel's own have none, and are alike in that.
+fn has_memory(number: u32) -> bool {
+    let pages = fs::read_to_string(format!("/proc/{number}/statm")).unwrap_or_default();
+    pages.split(' ').next().is_some_and(|pages| !pages.is_empty() && pages != "0")
 }
 
 /// Whether `number` is a process and no thread of one.
