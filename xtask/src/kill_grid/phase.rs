@@ -5,10 +5,12 @@ use nix::libc;
 /// A part of the switch, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// The image's file is written.
-    Image,
-    /// The agent opens it, and what it opened is compared.
+    /// The arena's file is made.
+    Arena,
+    /// The agent opens it, and looks names up.
     Open,
+    /// The image is brought into the file and into memory.
+    Load,
     /// The memory map and the unwind tables are read.
     Survey,
     /// The program is being stopped, and its stacks are copied. Again after it was let go because a thread was in the way.
@@ -53,9 +55,10 @@ pub(crate) enum Call {
 /// A first-time redirection is this long; words of the tables and the one that switches have 8 bytes.
 const JUMP_LEN: u64 = 5;
 
-pub(crate) const ALL: [Phase; 10] = [
-    Phase::Image,
+pub(crate) const ALL: [Phase; 11] = [
+    Phase::Arena,
     Phase::Open,
+    Phase::Load,
     Phase::Survey,
     Phase::Stop,
     Phase::Tables,
@@ -70,13 +73,14 @@ impl Phase {
     /// The phase that `call` belongs to, made in the phase `before`; `None` before the switch.
     pub(crate) fn next(before: Option<Phase>, call: &Call) -> Option<Phase> {
         let Some(phase) = before else {
-            return matches!(call, Call::Create(path) if is_slot(path)).then_some(Phase::Image);
+            return matches!(call, Call::Create(path) if is_arena(path)).then_some(Phase::Arena);
         };
         Some(match call {
-            Call::Send if phase == Phase::Image => Phase::Open,
+            Call::Send if phase == Phase::Arena => Phase::Open,
+            Call::Poke(_) if phase == Phase::Open => Phase::Load,
             Call::Open(path) if path.ends_with("/maps") && phase < Phase::Stop => Phase::Survey,
             Call::Clone if phase < Phase::Flip => Phase::Stop,
-            Call::Poke(JUMP_LEN) => Phase::Entries,
+            Call::Poke(JUMP_LEN) if phase >= Phase::Stop => Phase::Entries,
             Call::Poke(_) if phase == Phase::Entries => Phase::Flip,
             Call::Poke(_) if phase == Phase::Stop => Phase::Tables,
             Call::Detach if phase == Phase::Flip => Phase::Resume,
@@ -89,10 +93,10 @@ impl Phase {
     }
 }
 
-/// `NNNN.so`, the file of an image.
-fn is_slot(path: &str) -> bool {
+/// `arena-NN.so`, the file of an arena.
+fn is_arena(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    name.strip_suffix(".so").is_some_and(|stem| stem.len() == 4 && stem.bytes().all(|byte| byte.is_ascii_digit()))
+    name.starts_with("arena-") && name.ends_with(".so")
 }
 
 /// The call that a thread with these registers is about to make. `text` reads relive's memory.
@@ -125,9 +129,11 @@ mod tests {
         let patch = Call::Write(b"{\"event\":\"patch\",\"id\":1".to_vec());
         let calls = [
             (Call::Create("x/rustc.rmeta".to_owned()), None),
-            (Call::Create("x/session/0019.so".to_owned()), Some(Phase::Image)),
-            (Call::Write(b"\x7fELF".to_vec()), Some(Phase::Image)),
+            (Call::Create("x/session/arena-29.so".to_owned()), Some(Phase::Arena)),
+            (Call::Poke(4096), Some(Phase::Arena)),
             (Call::Send, Some(Phase::Open)),
+            (Call::Send, Some(Phase::Open)),
+            (Call::Poke(5), Some(Phase::Load)),
             (open("/proc/7/maps"), Some(Phase::Survey)),
             (Call::Clone, Some(Phase::Stop)),
             (Call::Detach, Some(Phase::Stop)),
