@@ -254,7 +254,10 @@ fn a_full_disk() {
     running.wait_lines("v1", 3, SOON).expect("it runs on");
     drop(file);
     fs::remove_file(&filler).expect("it is there");
-    assert_eq!(save(&scratch, &mut running, 3).0, "applied");
+    // rustc spoke of a file that it could not write, so the failed save may have been tried, and answered, a second time.
+    scratch.write("src/work.rs", work(3));
+    let mut answers = (2..).map(|count| running.wait_patch(count, SOON).expect("an answer"));
+    assert!(answers.any(|patch| patch["outcome"] == "applied"));
     ends_well(running, "v3");
 }
 
@@ -279,13 +282,12 @@ fn a_library_is_removed() {
     scratch.write("src/work.rs", "pub fn line() -> &'static str { dep::text() }\n");
     let mut running = start(&scratch);
     remove(&scratch.0.join("target"), &|name| name.starts_with("libdep"));
-    let (outcome, reason) = save(&scratch, &mut running, 2);
-    if outcome != "applied" {
-        assert_eq!(outcome, "compile-error");
-        assert!(reason.contains("libdep") && reason.contains("start relive again"), "{reason}");
-    }
-    let line = if outcome == "applied" { "v2" } else { "v1" };
-    ends_well(running, line);
+    scratch.write("src/work.rs", "pub fn line() -> &'static str { let _ = dep::text(); \"v2\" }\n");
+    let patch = running.wait_patch(1, SOON).expect("an answer");
+    assert_eq!(patch["outcome"], "compile-error");
+    let reason = patch["reasons"][0].to_string();
+    assert!(reason.contains("libdep") && reason.contains("start relive again"), "{reason}");
+    ends_well(running, "v1");
 }
 
 /// Removes files by name, at any depth.
@@ -303,7 +305,6 @@ fn remove(folder: &Path, which: &dyn Fn(&str) -> bool) {
 fn objects_are_shortened() {
     let scratch = project("shortened", "");
     let mut running = start(&scratch);
-    let pid = running.wait_started(SOON).expect("it was started");
     shorten(&scratch.0.join("target/relive/units"));
     scratch.write("src/work.rs", work(2));
     running.wait_stderr("was shortened", SOON).expect("it says so");
@@ -311,7 +312,6 @@ fn objects_are_shortened() {
     running.wait_lines("v1", 3, SOON).expect("the program runs on");
     drop(running.stdin.take());
     assert_eq!(running.wait_end().code(), Some(125));
-    assert!(!Path::new(&format!("/proc/{pid}")).exists() || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok());
 }
 
 fn shorten(folder: &Path) {

@@ -10,6 +10,8 @@ pub(crate) struct Status {
     pub(crate) state: char,
     /// The thread that traces it; 0 if none does.
     pub(crate) tracer: u32,
+    /// The process that it is a thread of.
+    pub(crate) group: u32,
     /// How many seccomp filters it has; of a kernel that does not say (before 5.9), 1 for any number.
     pub(crate) filters: u32,
 }
@@ -41,6 +43,7 @@ fn parse(text: &str) -> Status {
     Status {
         state: value("State:").chars().next().unwrap_or_default(),
         tracer: value("TracerPid:").parse().unwrap_or_default(),
+        group: value("Tgid:").parse().unwrap_or_default(),
         filters: value("Seccomp_filters:")
             .parse()
             .unwrap_or_else(|_| u32::from(!matches!(value("Seccomp:"), "" | "0"))),

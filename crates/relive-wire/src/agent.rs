@@ -4,7 +4,7 @@
 //! descriptor; the agent accepts on it, one connection at a time, sends [`Hello`], then answers requests in order. It
 //! never speaks first otherwise. All integers are little-endian.
 
-use crate::LiveAddr;
+use crate::{LiveAddr, NearLayout};
 
 /// Raised whenever a record or the near layout changes.
 pub const VERSION: u32 = 3;
@@ -95,6 +95,12 @@ pub struct Head {
 }
 
 impl Hello {
+    /// The memory below the executable, if the agent has its control block where both sides expect it.
+    #[must_use]
+    pub fn near(&self) -> Option<NearLayout> {
+        NearLayout::below(self.exe_start).filter(|near| near.control == self.control)
+    }
+
     /// The record as bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HELLO_LEN] {

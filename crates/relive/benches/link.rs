@@ -15,7 +15,7 @@ fn image(reach: &Reach, entries: &[EntryPlan]) -> Image {
     let near = NearLayout::below(EXE_START).unwrap();
     let layout = Layout::new(reach, entries).unwrap();
     let reserved = Room::new(near).find(&layout.needs()).unwrap();
-    let file = ArenaFile::new(reserved.start);
+    let (file, _) = ArenaFile::create(reserved.start);
     let imports = vec![EXE_START; reach.imports.len()];
     let placement = reserved.placement(&file, &imports, near.control, 0);
     link::place(reach, &layout, entries, &placement).unwrap()

@@ -373,8 +373,7 @@ fn image(reach: &Reach, entries: &[EntryPlan]) -> Result<Image, LinkError> {
     let layout = Layout::new(reach, entries)?;
     let no_room = || LinkError("no arena has room for it".into());
     let reserved = Room::new(near).find(&layout.needs()).ok_or_else(no_room)?;
-    let mut file = ArenaFile::new(reserved.start);
-    let _ = file.create();
+    let (file, _) = ArenaFile::create(reserved.start);
     let imports = vec![EXE_START; reach.imports.len()];
     let placement = reserved.placement(&file, &imports, near.control, layout.new_entries() as u32);
     link::place(reach, &layout, entries, &placement)

@@ -47,18 +47,24 @@ impl Siblings {
         match (self.last, last_number()) {
             (Some(before), Some(now)) if before == now => Ok(()),
             (Some(before), Some(now)) if before < now && now - before < NEW_MAX => {
-                (before + 1..=now).filter(|number| is_process(*number)).try_for_each(|number| self.compare(number))
+                (before + 1..=now).try_for_each(|number| self.compare(number))
             }
             _ => Siblings::look(self.pid).map(drop),
         }
     }
 
     fn compare(&self, other: u32) -> Result<()> {
-        if other == self.pid || !sys::share_memory(self.thread, other) || !has_memory(other) {
+        // In this order: the first is one system call, and as a rule the last.
+        if !sys::share_memory(self.thread, other) || !has_memory(other) || !self.is_sibling(other) {
             return Ok(());
         }
         let (pid, name) = (self.pid, status::name(other));
         Err(Error::Busy(format!("cannot stop process {pid}: process {other} (`{name}`) shares its memory")))
+    }
+
+    /// Whether `number` is another process, and no thread of one: those of ours share its memory too.
+    fn is_sibling(&self, number: u32) -> bool {
+        number != self.pid && Status::read(number, number).is_ok_and(|status| status.group == number)
     }
 }
 
@@ -73,13 +79,6 @@ fn living(pid: u32) -> u32 {
 fn has_memory(number: u32) -> bool {
     let pages = fs::read_to_string(format!("/proc/{number}/statm")).unwrap_or_default();
     pages.split(' ').next().is_some_and(|pages| !pages.is_empty() && pages != "0")
-}
-
-/// Whether `number` is a process and no thread of one.
-fn is_process(number: u32) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/proc/{number}/status")) else { return false };
-    let group = text.lines().find_map(|line| line.strip_prefix("Tgid:")).and_then(|group| group.trim().parse().ok());
-    group == Some(number)
 }
 
 /// The last number that was given to a process or thread; `None` if the system does not say.

@@ -9,7 +9,6 @@ use relive_process::agent::{AgentLink, AgentListener};
 use relive_process::launch::{self, AgentSpec, Child, LaunchSpec};
 use relive_process::memory::Memory;
 use relive_process::stop::{self, StopOptions};
-use relive_wire::NearLayout;
 
 use super::{Examination, Finding};
 use crate::Error;
@@ -69,8 +68,8 @@ fn treat(examination: &Examination<'_>, folder: &Path, done: &mut usize) -> Resu
     let child = &patient.0;
     let alive = || child.is_alive();
     let mut agent = AgentLink::connect(folder, child.pid(), PATIENCE, &alive)?;
-    let near = NearLayout::below(agent.hello().exe_start).filter(|near| near.control == agent.hello().control);
-    let near = near.ok_or_else(|| Error::Denied("there is no free memory below the program's code".into()))?;
+    let near =
+        agent.hello().near().ok_or_else(|| Error::Denied("there is no free memory below the program's code".into()))?;
     *done = 1;
     let few = Extent { size: 16, align: 16 };
     let needs = Needs { text: few, constants: few, variables: few, frames: few, searched: 1 };

@@ -7,6 +7,8 @@
 //!
 //! All addresses are live address minus bias. The object has no relocations, no constructors and no dependencies.
 
+use std::borrow::Cow;
+
 use object::elf;
 use relive_wire::LiveAddr;
 use relive_wire::near::{
@@ -52,9 +54,9 @@ pub struct Addition {
 
 /// One step of bringing the file up to date. Steps are done in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileStep {
+pub enum FileStep<'a> {
     /// Write bytes at an offset.
-    Write(u64, Vec<u8>),
+    Write(u64, Cow<'a, [u8]>),
     /// Copy bytes from an offset to another, behind everything that was written.
     Copy {
         /// From here,
@@ -121,26 +123,20 @@ struct Section {
 }
 
 impl ArenaFile {
-    /// The file of the arena at `start`, before it is made.
+    /// The file of the arena at `start`, and the steps that make it.
     #[must_use]
-    pub fn new(start: LiveAddr) -> ArenaFile {
-        ArenaFile { start, unloaded: Vec::new(), end: offset(ARENA_VARIABLES) }
-    }
-
-    /// The steps that make it.
-    #[must_use]
-    pub fn create(&mut self) -> Vec<FileStep> {
-        let mut steps = vec![FileStep::Extend(self.end)];
-        steps.push(FileStep::Write(offset(ARENA_FIRST), vec![0; DYNAMIC_NAMES_LEN as usize]));
-        steps.push(FileStep::Write(offset(ARENA_SEARCH), search_header()));
-        steps.push(FileStep::Write(offset(ARENA_DYNAMIC), self.dynamic_table()));
+    pub fn create(start: LiveAddr) -> (ArenaFile, Vec<FileStep<'static>>) {
+        let mut file = ArenaFile { start, unloaded: Vec::new(), end: offset(ARENA_VARIABLES) };
+        let mut steps = vec![FileStep::Extend(file.end)];
+        let mut write = |place, bytes: Vec<u8>| steps.push(FileStep::Write(offset(place), bytes.into()));
+        write(ARENA_FIRST, vec![0; DYNAMIC_NAMES_LEN as usize]);
+        write(ARENA_SEARCH, search_header());
+        write(ARENA_DYNAMIC, file.dynamic_table());
         // The first symbol is none, and the first string is empty.
-        let first = [(STRTAB, 1), (SYMTAB, SYMBOL_LEN as usize)];
-        for (name, len) in first {
-            self.append(&Addition { section: name.into(), bytes: vec![0; len] }, &mut steps);
-        }
-        steps.push(FileStep::Write(0, self.first_page(&Used::default())));
-        steps
+        file.append(STRTAB, &[0], &mut steps);
+        file.append(SYMTAB, &[0; SYMBOL_LEN as usize], &mut steps);
+        steps.push(FileStep::Write(0, file.first_page(&Used::default()).into()));
+        (file, steps)
     }
 
     /// The size of a section that is not loaded, in bytes; 0 if there is none.
@@ -151,17 +147,22 @@ impl ArenaFile {
 
     /// The steps that bring an image in, of which `loaded` has the loaded parts. `used` is what is in use with it.
     #[must_use]
-    pub fn grow(&mut self, loaded: &[(LiveAddr, &[u8])], additions: &[Addition], used: &Used) -> Vec<FileStep> {
+    pub fn grow<'a>(
+        &mut self,
+        loaded: &[(LiveAddr, &'a [u8])],
+        additions: &'a [Addition],
+        used: &Used,
+    ) -> Vec<FileStep<'a>> {
         let mut steps = Vec::new();
         for (addr, bytes) in loaded {
-            steps.push(FileStep::Write(offset(addr.0.wrapping_sub(self.start.0)), bytes.to_vec()));
+            steps.push(FileStep::Write(offset(addr.0.wrapping_sub(self.start.0)), Cow::Borrowed(*bytes)));
         }
         let count = u32::try_from(used.searched).unwrap_or(u32::MAX);
-        steps.push(FileStep::Write(offset(ARENA_SEARCH) + 8, count.to_le_bytes().to_vec()));
+        steps.push(FileStep::Write(offset(ARENA_SEARCH) + 8, count.to_le_bytes().to_vec().into()));
         for addition in additions {
-            self.append(addition, &mut steps);
+            self.append(&addition.section, &addition.bytes, &mut steps);
         }
-        steps.push(FileStep::Write(0, self.first_page(used)));
+        steps.push(FileStep::Write(0, self.first_page(used).into()));
         steps
     }
 
@@ -171,11 +172,11 @@ impl ArenaFile {
         self.unloaded.iter().all(|one| one.size.saturating_add(bytes) <= SECTION_MAX)
     }
 
-    fn append(&mut self, addition: &Addition, steps: &mut Vec<FileStep>) {
-        let len = addition.bytes.len() as u64;
-        let at = self.unloaded.iter().position(|one| one.name == addition.section);
+    fn append<'a>(&mut self, name: &str, bytes: &'a [u8], steps: &mut Vec<FileStep<'a>>) {
+        let len = bytes.len() as u64;
+        let at = self.unloaded.iter().position(|one| one.name == name);
         let at = at.unwrap_or_else(|| {
-            self.unloaded.push(Unloaded { name: addition.section.clone(), offset: 0, size: 0, room: 0 });
+            self.unloaded.push(Unloaded { name: name.to_owned(), offset: 0, size: 0, room: 0 });
             self.unloaded.len() - 1
         });
         let section = &mut self.unloaded[at];
@@ -188,7 +189,7 @@ impl ArenaFile {
                 steps.push(FileStep::Copy { from, to, len: section.size });
             }
         }
-        steps.push(FileStep::Write(section.offset + section.size, addition.bytes.clone()));
+        steps.push(FileStep::Write(section.offset + section.size, Cow::Borrowed(bytes)));
         section.size += len;
     }
 
@@ -372,7 +373,7 @@ mod tests {
         for step in steps {
             let (at, bytes) = match step {
                 FileStep::Extend(len) => (len, Vec::new()),
-                FileStep::Write(at, bytes) => (at, bytes),
+                FileStep::Write(at, bytes) => (at, bytes.into_owned()),
                 FileStep::Copy { from, to, len } => (to, file[from as usize..(from + len) as usize].to_vec()),
             };
             file.resize(file.len().max(at as usize + bytes.len()), 0);
@@ -399,8 +400,9 @@ mod tests {
 
     #[test]
     fn a_file_grows_and_is_whole_each_time() {
-        let (mut arena, mut file) = (ArenaFile::new(START), Vec::new());
-        perform(&mut file, arena.create());
+        let (mut arena, steps) = ArenaFile::create(START);
+        let mut file = Vec::new();
+        perform(&mut file, steps);
         assert_eq!(object::File::parse(&*file).unwrap().symbols().count(), 0);
         let mut all: Vec<u8> = Vec::new();
         for image in 1..=5_u64 {
@@ -431,7 +433,7 @@ mod tests {
 
     #[test]
     fn what_is_loaded_lies_in_the_arena_without_overlap() {
-        let arena = ArenaFile::new(START);
+        let (arena, _) = ArenaFile::create(START);
         let mut before = START.0 - IMAGE_BIAS;
         for segment in arena.segments().iter().filter(|segment| segment.kind == elf::PT_LOAD) {
             let start = arena.file_addr(segment.span.start.0);

@@ -1,8 +1,8 @@
 //! Debug information of the image: that of every codegen unit that contributes code to it.
 //!
 //! Takes the `.debug_*` sections of those objects, puts each kind behind what the arena's file has of it and resolves their
-//! relocations to *file* addresses (live address minus bias). What did not come along gets the tombstone that linkers use: 1 in range and
-//! location lists, where 0 would end the list, 0 elsewhere. Sections are not merged: strings may occur twice.
+//! relocations to *file* addresses (live address minus bias). What did not come along gets the tombstone that linkers use:
+//! 1 in range and location lists, where 0 would end the list, 0 elsewhere. Sections are not merged: strings may occur twice.
 
 use relive_wire::near::IMAGE_BIAS;
 use rustc_hash::FxHashMap;

@@ -37,8 +37,8 @@ impl Arena {
         let path = folder.join(format!("arena-{:02}.so", reserved.arena));
         let file = File::options().read(true).write(true).create_new(true).open(&path);
         let file = file.map_err(|error| failed(&path, &error))?;
-        let mut contents = ArenaFile::new(reserved.start);
-        perform(&file, contents.create()).map_err(|error| failed(&path, &error))?;
+        let (contents, steps) = ArenaFile::create(reserved.start);
+        perform(&file, steps).map_err(|error| failed(&path, &error))?;
         Ok(Arena { folder: folder.to_path_buf(), path, file, contents })
     }
 
@@ -98,7 +98,7 @@ fn failed(path: &Path, error: &io::Error) -> Error {
     Error::file(path, "write the image to", why)
 }
 
-fn perform(file: &File, steps: Vec<FileStep>) -> io::Result<()> {
+fn perform(file: &File, steps: Vec<FileStep<'_>>) -> io::Result<()> {
     for step in steps {
         match step {
             FileStep::Extend(len) => file.set_len(len)?,

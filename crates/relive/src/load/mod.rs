@@ -49,13 +49,18 @@ pub fn imports(names: &[String], agent: &mut AgentLink, alive: &dyn Fn() -> bool
 pub fn load(image: Image, reserved: &Reserved, arena: &mut Arena, memory: &Memory) -> Result<Loaded, Error> {
     arena.add(&image, reserved)?;
     for part in image.parts() {
-        memory.write(part.addr, &part.bytes)?;
-        if memory.read_vec(part.addr, part.bytes.len())? != part.bytes {
-            return Err(Error::Fatal(format!("what was written to {} is not there", part.addr)));
-        }
+        put(memory, part.addr, &part.bytes)?;
     }
     // Whoever unwinds meanwhile sees the table without the new entries, or with them: the count is one word.
-    memory.write(reserved.search_entries(), &image.search)?;
-    memory.write(reserved.search_count(), &(reserved.used.searched as u32).to_le_bytes())?;
+    put(memory, reserved.search_entries(), &image.search)?;
+    put(memory, reserved.search_count(), &(reserved.used.searched as u32).to_le_bytes())?;
     Ok(Loaded { image })
+}
+
+fn put(memory: &Memory, addr: LiveAddr, bytes: &[u8]) -> Result<(), Error> {
+    memory.write(addr, bytes)?;
+    if memory.read_vec(addr, bytes.len())? == bytes {
+        return Ok(());
+    }
+    Err(Error::Fatal(format!("what was written to {addr} is not there")))
 }

@@ -10,7 +10,7 @@ use relive_process::agent::{AgentLink, AgentListener};
 use relive_process::launch::{self, AgentSpec, Child, LaunchSpec};
 use relive_process::memory::Memory;
 use relive_process::{FileId, MappedFile};
-use relive_wire::{LiveAddr, NearLayout};
+use relive_wire::LiveAddr;
 
 use crate::Error;
 use crate::binary::executable;
@@ -97,8 +97,7 @@ impl Program {
     fn reach(baseline: &Baseline, folder: PathBuf, child: Arc<Child>) -> Result<Program, Error> {
         let link = AgentLink::connect(&folder, child.pid(), HELLO_TIMEOUT, &|| child.is_alive())?;
         let hello = *link.hello();
-        let near = NearLayout::below(hello.exe_start).filter(|near| near.control == hello.control);
-        let near = near.ok_or_else(|| {
+        let near = hello.near().ok_or_else(|| {
             Error::Denied("there is no free memory below the program's code for patches to go to".into())
         })?;
         let memory = Memory::open(child.pid())?;
