@@ -1,9 +1,21 @@
 //! Machine facts: relocation kinds, entry-jump and stub bytes, instruction relocation. Pure.
 //!
-//! One machine so far; a second becomes the twin file of `x86_64` with the same functions in the same order.
+//! `x86_64` and `aarch64` are twins: the same functions in the same order. Patching a program that runs is x86-64 alone so far
+//! (`entry`).
 
+pub mod aarch64;
 pub mod entry;
+pub mod reloc;
 pub mod x86_64;
 
 pub use entry::EntryPlan;
-pub use x86_64::RelocKind;
+pub use reloc::RelocKind;
+
+/// A machine that objects are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Machine {
+    /// x86-64.
+    X86_64,
+    /// AArch64.
+    Aarch64,
+}

@@ -1,85 +1,82 @@
 //! x86-64: what its relocations compute, the bytes of entry jumps and stubs, and what a function's first bytes allow.
-//!
-//! Relocation formulas are those of the System V psABI for x86-64, section 4.4: S is the symbol, A the addend, P the
-//! place, G the offset of a GOT word, GOT the table.
+
+pub mod relax;
 
 use relive_wire::LiveAddr;
 
-/// What a relocation computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RelocKind {
-    /// Nothing.
-    None,
-    /// `S + A`, 8 bytes.
-    Abs64,
-    /// `S + A`, 4 bytes, zero-extended. Only in debug information.
-    Abs32,
-    /// `S + A - P`, 4 bytes.
-    Pc32,
-    /// `L + A - P`, 4 bytes: a call or jump, so any stub that leads to S will do.
-    Plt32,
-    /// `S + A - P`, 8 bytes.
-    Pc64,
-    /// `G + GOT + A - P`, 4 bytes. The relaxable forms (`GOTPCRELX`, `REX_GOTPCRELX`) are the same without relaxation.
-    GotPcRel,
-    /// Offset of a thread-local from the thread pointer, 4 bytes.
-    TpOff32,
-    /// The same, 8 bytes.
-    TpOff64,
-    /// PC-relative address of a GOT word that holds the thread-local's offset from the thread pointer.
-    GotTpOff,
-    /// General-dynamic access: a fixed instruction sequence, rewritten to local-exec.
-    TlsGd,
-    /// Local-dynamic access: a fixed instruction sequence, rewritten to local-exec.
-    TlsLd,
-    /// Offset of a thread-local in its module's block, 4 bytes; the thread-pointer offset once `TlsLd` is rewritten.
-    DtpOff32,
-    /// The same, 8 bytes. In debug information.
-    DtpOff64,
-    /// Not understood.
-    Unknown(u32),
+use crate::arch::reloc::{Field, Fits, Form, Operand, RelocKind};
+
+const S32: Field = Field::Int(4, Fits::Signed);
+const I64: Field = Field::Int(8, Fits::All);
+
+/// The kind of an ELF relocation number (System V psABI for x86-64, section 4.4 and, for the large code model, 3.5.4). What
+/// only a dynamic loader sees (`COPY`, `RELATIVE` ..) is unknown here.
+#[must_use]
+pub fn from_elf(raw: u32) -> RelocKind {
+    use Form::{Absolute, FromGot, Relative};
+    use Operand::{Branch, Got, GotBase, GotLoad, GotThreadOffset, ModuleOffset, Size, Symbol, ThreadOffset};
+    use object::elf;
+    let (operand, form, field) = match raw {
+        elf::R_X86_64_NONE => return RelocKind::NONE,
+        elf::R_X86_64_64 => (Symbol, Absolute, I64),
+        elf::R_X86_64_32 => (Symbol, Absolute, Field::Int(4, Fits::Unsigned)),
+        elf::R_X86_64_32S => (Symbol, Absolute, S32),
+        elf::R_X86_64_16 => (Symbol, Absolute, Field::Int(2, Fits::Either)),
+        elf::R_X86_64_8 => (Symbol, Absolute, Field::Int(1, Fits::Either)),
+        elf::R_X86_64_PC64 => (Symbol, Relative, I64),
+        elf::R_X86_64_PC32 => (Symbol, Relative, S32),
+        elf::R_X86_64_PC16 => (Symbol, Relative, Field::Int(2, Fits::Signed)),
+        elf::R_X86_64_PC8 => (Symbol, Relative, Field::Int(1, Fits::Signed)),
+        elf::R_X86_64_PLT32 => (Branch, Relative, S32),
+        elf::R_X86_64_PLTOFF64 => (Branch, FromGot, I64),
+        elf::R_X86_64_GOTPCREL => (Got, Relative, S32),
+        elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX => (GotLoad, Relative, S32),
+        elf::R_X86_64_GOTPCREL64 => (Got, Relative, I64),
+        elf::R_X86_64_GOT32 => (Got, FromGot, S32),
+        elf::R_X86_64_GOT64 => (Got, FromGot, I64),
+        elf::R_X86_64_GOTOFF64 => (Symbol, FromGot, I64),
+        elf::R_X86_64_GOTPC32 => (GotBase, Relative, S32),
+        elf::R_X86_64_GOTPC64 => (GotBase, Relative, I64),
+        elf::R_X86_64_SIZE32 => (Size, Absolute, Field::Int(4, Fits::Unsigned)),
+        elf::R_X86_64_SIZE64 => (Size, Absolute, I64),
+        elf::R_X86_64_TPOFF32 => (ThreadOffset, Absolute, S32),
+        elf::R_X86_64_TPOFF64 => (ThreadOffset, Absolute, I64),
+        elf::R_X86_64_GOTTPOFF => (GotThreadOffset, Relative, S32),
+        elf::R_X86_64_TLSGD => (Operand::GeneralDynamic, Relative, S32),
+        elf::R_X86_64_TLSLD => (Operand::LocalDynamic, Relative, S32),
+        elf::R_X86_64_DTPOFF32 => (ModuleOffset, Absolute, S32),
+        elf::R_X86_64_DTPOFF64 => (ModuleOffset, Absolute, I64),
+        elf::R_X86_64_GOTPC32_TLSDESC => (Operand::TlsDescriptor, Relative, S32),
+        elf::R_X86_64_TLSDESC_CALL => (Operand::TlsDescriptorCall, Absolute, Field::None),
+        other => return RelocKind::Unknown(other),
+    };
+    RelocKind::Of(operand, form, field)
 }
 
-impl RelocKind {
-    /// The kind of an ELF relocation number.
-    #[must_use]
-    pub fn from_elf(raw: u32) -> RelocKind {
-        use object::elf;
-        match raw {
-            elf::R_X86_64_NONE => RelocKind::None,
-            elf::R_X86_64_64 => RelocKind::Abs64,
-            elf::R_X86_64_32 => RelocKind::Abs32,
-            elf::R_X86_64_PC32 => RelocKind::Pc32,
-            elf::R_X86_64_PLT32 => RelocKind::Plt32,
-            elf::R_X86_64_PC64 => RelocKind::Pc64,
-            elf::R_X86_64_GOTPCREL | elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX => RelocKind::GotPcRel,
-            elf::R_X86_64_TPOFF32 => RelocKind::TpOff32,
-            elf::R_X86_64_TPOFF64 => RelocKind::TpOff64,
-            elf::R_X86_64_GOTTPOFF => RelocKind::GotTpOff,
-            elf::R_X86_64_TLSGD => RelocKind::TlsGd,
-            elf::R_X86_64_TLSLD => RelocKind::TlsLd,
-            elf::R_X86_64_DTPOFF32 => RelocKind::DtpOff32,
-            elf::R_X86_64_DTPOFF64 => RelocKind::DtpOff64,
-            other => RelocKind::Unknown(other),
-        }
-    }
-
-    /// Bytes of the field that is written.
-    #[must_use]
-    pub fn width(self) -> u64 {
-        match self {
-            RelocKind::None | RelocKind::Unknown(_) => 0,
-            RelocKind::Abs64 | RelocKind::Pc64 | RelocKind::TpOff64 | RelocKind::DtpOff64 => 8,
-            RelocKind::Abs32
-            | RelocKind::Pc32
-            | RelocKind::Plt32
-            | RelocKind::GotPcRel
-            | RelocKind::TpOff32
-            | RelocKind::GotTpOff
-            | RelocKind::TlsGd
-            | RelocKind::TlsLd
-            | RelocKind::DtpOff32 => 4,
-        }
+/// The kind of a Mach-O relocation (`<mach-o/x86_64/reloc.h>`): type, whether it is PC-relative, and the logarithm of its
+/// length. `SUBTRACTOR` is no kind: it gives the relocation after it a second symbol. `SIGNED_1`, `_2` and `_4` differ
+/// from `SIGNED` in where the instruction ends, which is part of the addend.
+#[must_use]
+pub fn from_macho(raw: u8, relative: bool, log2: u8) -> RelocKind {
+    use object::macho;
+    let kind = |operand, form, field| RelocKind::Of(operand, form, field);
+    match (raw, relative, log2) {
+        (macho::X86_64_RELOC_UNSIGNED, false, 3) => kind(Operand::Symbol, Form::Absolute, I64),
+        (macho::X86_64_RELOC_UNSIGNED, false, 2) => kind(Operand::Symbol, Form::Absolute, Field::Int(4, Fits::Either)),
+        (
+            macho::X86_64_RELOC_SIGNED
+            | macho::X86_64_RELOC_SIGNED_1
+            | macho::X86_64_RELOC_SIGNED_2
+            | macho::X86_64_RELOC_SIGNED_4,
+            true,
+            2,
+        ) => kind(Operand::Symbol, Form::Relative, S32),
+        (macho::X86_64_RELOC_BRANCH, true, 2) => kind(Operand::Branch, Form::Relative, S32),
+        (macho::X86_64_RELOC_BRANCH, true, 0) => kind(Operand::Branch, Form::Relative, Field::Int(1, Fits::Signed)),
+        (macho::X86_64_RELOC_GOT_LOAD, true, 2) => kind(Operand::GotLoad, Form::Relative, S32),
+        (macho::X86_64_RELOC_GOT, true, 2) => kind(Operand::Got, Form::Relative, S32),
+        (macho::X86_64_RELOC_TLV, true, 2) => kind(Operand::Tlv, Form::Relative, S32),
+        _ => RelocKind::Unknown(u32::from(raw)),
     }
 }
 

@@ -5,12 +5,14 @@
 //! recursively; and beside the hash the list of named things it refers to, so that names can be translated when they are
 //! compared. Source lines in `core::panic::Location`s are kept apart: moving a function down a file changes no code.
 
+use std::hash::Hash;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::arch::RelocKind;
+use crate::arch::reloc::{Field, Form, Operand};
 use crate::arch::x86_64;
 use crate::binary::object::{Object, Place, Reloc, Role, SectionId, SymbolId};
 
@@ -128,7 +130,7 @@ impl<'o> Printer<'o> {
     }
 
     fn reloc(&mut self, print: &mut Draft, from: SectionId, reloc: &Reloc, outermost: bool) {
-        print.word(kind_number(reloc.kind));
+        reloc.kind.hash(&mut print.hash);
         let behind = if outermost { self.behind_field(from, reloc) } else { 0 };
         match meaning(self.object, from, reloc, outermost, behind) {
             Meaning::Named(symbol, distance) => {
@@ -241,7 +243,7 @@ fn meaning(object: &Object, from: SectionId, reloc: &Reloc, outermost: bool, beh
             Meaning::Place(offset)
         }
         Target::Anonymous(section, offset) => {
-            let in_code = outermost && reloc.kind == RelocKind::Pc32 && object.section(from).role == Role::Text;
+            let in_code = outermost && reloc.kind == RelocKind::PC32 && object.section(from).role == Role::Text;
             if let Some((line, column, names, file)) =
                 Some(()).filter(|()| in_code).and_then(|()| location(object, section, offset))
             {
@@ -334,19 +336,15 @@ fn target(object: &Object, reloc: &Reloc, behind: u64) -> Target {
 /// At least for instructions without a trailing immediate: elsewhere than in merged elements, a distance that is off by its
 /// length is off on both sides.
 fn field_to_end(kind: RelocKind) -> i64 {
+    let counted = |operand| {
+        matches!(
+            operand,
+            Operand::Symbol | Operand::Branch | Operand::Got | Operand::GotLoad | Operand::GotThreadOffset
+        )
+    };
     match kind {
-        RelocKind::Pc32 | RelocKind::Plt32 | RelocKind::GotPcRel | RelocKind::GotTpOff => 4,
-        RelocKind::None
-        | RelocKind::Abs64
-        | RelocKind::Abs32
-        | RelocKind::Pc64
-        | RelocKind::TpOff32
-        | RelocKind::TpOff64
-        | RelocKind::TlsGd
-        | RelocKind::TlsLd
-        | RelocKind::DtpOff32
-        | RelocKind::DtpOff64
-        | RelocKind::Unknown(_) => 0,
+        RelocKind::Of(operand, Form::Relative, Field::Int(4, _)) if counted(operand) => 4,
+        RelocKind::Of(..) | RelocKind::Unknown(_) => 0,
     }
 }
 
@@ -378,7 +376,7 @@ fn location(object: &Object, section: SectionId, offset: i64) -> Option<(u32, u3
         return None;
     }
     let [reloc] = data.relocs.as_slice() else { return None };
-    if reloc.offset != 0 || reloc.kind != RelocKind::Abs64 {
+    if reloc.offset != 0 || reloc.kind != RelocKind::ABS64 {
         return None;
     }
     let Target::Anonymous(names, at) = target(object, reloc, 0) else { return None };
@@ -396,24 +394,4 @@ fn location(object: &Object, section: SectionId, offset: i64) -> Option<(u32, u3
     }
     let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     Some((word(16)?, word(20)?, names, file))
-}
-
-fn kind_number(kind: RelocKind) -> u64 {
-    match kind {
-        RelocKind::None => 0,
-        RelocKind::Abs64 => 1,
-        RelocKind::Abs32 => 2,
-        RelocKind::Pc32 => 3,
-        RelocKind::Plt32 => 4,
-        RelocKind::Pc64 => 5,
-        RelocKind::GotPcRel => 6,
-        RelocKind::TpOff32 => 7,
-        RelocKind::TpOff64 => 8,
-        RelocKind::GotTpOff => 9,
-        RelocKind::TlsGd => 10,
-        RelocKind::TlsLd => 11,
-        RelocKind::DtpOff32 => 12,
-        RelocKind::DtpOff64 => 13,
-        RelocKind::Unknown(raw) => 0x1_0000_0000 | u64::from(raw),
-    }
 }

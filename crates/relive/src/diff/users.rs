@@ -71,7 +71,7 @@ fn refers(object: &Object, section: SectionId, wanted: &Wanted) -> bool {
 fn is_data(object: &Object, section: SectionId) -> bool {
     match object.section(section).role {
         Role::ReadOnly | Role::RelRo | Role::Data | Role::Bss | Role::TlsData | Role::TlsBss => true,
-        Role::Text | Role::EhFrame | Role::Lsda | Role::Debug | Role::Ignored => false,
+        Role::Text | Role::EhFrame | Role::CompactUnwind | Role::Lsda | Role::Debug | Role::Ignored => false,
     }
 }
 

@@ -94,7 +94,7 @@ fn field(
         let base = bases.get(&(index, section)).copied().unwrap_or(0);
         return base.wrapping_add(offset).wrapping_add(addend);
     }
-    if reloc.kind != RelocKind::Abs64 {
+    if reloc.kind != RelocKind::ABS64 {
         return 0;
     }
     match reach.piece_of(index, section).and_then(|piece| piece_addr(map, piece).ok()) {

@@ -7,8 +7,9 @@
 use relive_wire::LiveAddr;
 use rustc_hash::FxHashMap;
 
+use crate::arch::EntryPlan;
+use crate::arch::reloc::Operand;
 use crate::arch::x86_64::{FAR_JUMP_LEN, STUB_LEN};
-use crate::arch::{EntryPlan, RelocKind};
 use crate::binary::object::Role;
 use crate::diff::reach::{PieceIndex, Reach, Referent};
 use crate::diff::running::Body;
@@ -158,7 +159,7 @@ fn class(role: Role) -> Option<Class> {
         Role::Data => Some(Class::Data),
         Role::Bss => Some(Class::Bss),
         Role::TlsData | Role::TlsBss => Some(Class::Thread),
-        Role::EhFrame | Role::Debug | Role::Ignored => None,
+        Role::EhFrame | Role::CompactUnwind | Role::Debug | Role::Ignored => None,
     }
 }
 
@@ -225,10 +226,12 @@ impl Layout {
             });
             for reloc in object.section(piece.section).relocs.iter().chain(unwind) {
                 let referent = reach.referent(piece.object, reloc.symbol);
-                match (reloc.kind, referent) {
+                match (reloc.kind.operand(), referent) {
                     (_, Referent::WordOf(inner)) => self.word(pointer_word(inner)),
-                    (RelocKind::GotPcRel, referent) => self.word(pointer_word(referent)),
-                    (RelocKind::GotTpOff, Referent::ThreadLocal(offset)) => self.word(Word::ThreadOffset(*offset)),
+                    (Some(Operand::Got | Operand::GotLoad), referent) => self.word(pointer_word(referent)),
+                    (Some(Operand::GotThreadOffset), Referent::ThreadLocal(offset)) => {
+                        self.word(Word::ThreadOffset(*offset));
+                    }
                     _ => {}
                 }
             }

@@ -4,6 +4,8 @@
 //! arena, a shared object that many images share (`arena`). Contents and sizes first (`Layout`), then addresses (`place`),
 //! then bytes (`relocate`, `unwind`, `symbols`, `debug`); the result is read again and compared with the plan (`recheck`).
 
+pub mod apply;
+
 mod arena;
 mod debug;
 mod layout;

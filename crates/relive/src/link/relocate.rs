@@ -1,6 +1,6 @@
 //! The bytes of every part of the image, with each relocation computed and range-checked.
 //!
-//! Formulas are those of [`RelocKind`]. Two rules are ours: a *call* of a function that patches may replace goes to its
+//! `apply` does the work; where things are is said here. Two rules are ours: a *call* of a function that patches may replace goes to its
 //! stub; a *pointer* to it is its canonical entry, so that pointers to one function are equal in old and new code. A label
 //! inside a function (a jump table's target) is always the body at hand.
 
@@ -8,8 +8,9 @@ use relive_wire::LiveAddr;
 
 use crate::arch::RelocKind;
 use crate::arch::x86_64::{self, FAR_JUMP_LEN};
-use crate::binary::object::{Object, Place, Reloc, Role};
+use crate::binary::object::{Object, Place, Reloc, Role, SymbolId};
 use crate::diff::reach::{ObjectIndex, Piece, Reach, Referent};
+use crate::link::apply::{Linkage, Target, WordKind, apply};
 use crate::link::layout::{Map, Span, Word, piece_addr, pointer_word};
 use crate::link::{FirstValue, LinkError, unwind};
 
@@ -44,7 +45,7 @@ pub(super) fn contents(reach: &Reach, map: &Map) -> Result<Contents, LinkError> 
             Role::ReadOnly | Role::Lsda | Role::RelRo => (map.at.constants, &mut out.constants),
             Role::Data => (map.at.data, &mut out.data),
             Role::Bss | Role::TlsData | Role::TlsBss => continue,
-            Role::EhFrame | Role::Debug | Role::Ignored => {
+            Role::EhFrame | Role::CompactUnwind | Role::Debug | Role::Ignored => {
                 return Err(LinkError(format!("section `{}` cannot be part of an image", section.name)));
             }
         };
@@ -71,7 +72,7 @@ fn first_values(reach: &Reach, map: &Map) -> Result<Vec<FirstValue>, LinkError> 
         let field = bytes.get_mut(..source.len()).ok_or_else(|| LinkError("a block that is too small".into()))?;
         field.copy_from_slice(source);
         // There is one such block in every thread, so nothing in it can be relative to where it is.
-        let relative = |reloc: &&Reloc| !matches!(reloc.kind, RelocKind::Abs64 | RelocKind::None);
+        let relative = |reloc: &&Reloc| !matches!(reloc.kind, RelocKind::ABS64 | RelocKind::NONE);
         if let Some(reloc) = object.section(piece.section).relocs.iter().find(relative) {
             return Err(at(object, piece, reloc, "not expected in a thread-local"));
         }
@@ -192,20 +193,15 @@ fn relocate_piece(
     bytes: &mut [u8],
 ) -> Result<(), LinkError> {
     let section = object.section(piece.section);
+    let source = object.bytes(piece.section);
+    let mut links = Links { reach, map, object, index: piece.object, role: section.role, source, body: None };
+    let mut target = links.target(addr, bytes);
     let mut skip_until = 0;
-    for reloc in &section.relocs {
+    for reloc in section.relocs.iter() {
         if reloc.offset < skip_until {
             continue;
         }
-        if matches!(reloc.kind, RelocKind::TlsGd | RelocKind::TlsLd) {
-            let referent = reach.referent(piece.object, reloc.symbol);
-            skip_until = rewrite_tls(bytes, reloc, referent).map_err(|why| at(object, piece, reloc, &why))?;
-            continue;
-        }
-        let role = section.role;
-        let value = value(reach, map, object, piece.object, role, bytes, reloc, addr.plus(reloc.offset))
-            .map_err(|why| at(object, piece, reloc, &why))?;
-        write_field(bytes, reloc, value).map_err(|why| at(object, piece, reloc, &why))?;
+        skip_until = apply(&mut links, &mut target, reloc).map_err(|why| at(object, piece, reloc, &why))?;
     }
     Ok(())
 }
@@ -220,57 +216,85 @@ fn at(object: &Object, piece: &Piece, reloc: &Reloc, why: &str) -> LinkError {
     ))
 }
 
-/// The value of a relocation's field as a signed number; the caller checks that it fits.
-#[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
-pub(super) fn value(
-    reach: &Reach,
-    map: &Map,
-    object: &Object,
-    index: ObjectIndex,
-    role: Role,
-    bytes: &[u8],
-    reloc: &Reloc,
-    place: LiveAddr,
-) -> Result<i128, String> {
-    let referent = reach.referent(index, reloc.symbol);
-    let addend = i128::from(reloc.addend);
-    let relative = |target: LiveAddr| i128::from(target.0) + addend - i128::from(place.0);
-    let unknown = || format!("its target ({referent:?}) has no address");
-    match reloc.kind {
-        RelocKind::None => Ok(0),
-        RelocKind::Abs64 => {
-            let target = match label(reach, map, object, referent, reloc, reloc.addend != 0) {
-                Some(body) => body,
-                None => pointer(map, referent).ok_or_else(unknown)?,
-            };
-            Ok(i128::from(target.0) + addend)
+/// Where things are, for the relocations of one piece or unwind entry.
+pub(super) struct Links<'a> {
+    pub(super) reach: &'a Reach,
+    pub(super) map: &'a Map<'a>,
+    pub(super) object: &'a Object,
+    pub(super) index: ObjectIndex,
+    pub(super) role: Role,
+    /// Its bytes in the object.
+    pub(super) source: &'a [u8],
+    /// The body at hand, which the relocation at this offset means even where others would be sent to a stub.
+    pub(super) body: Option<(u64, LiveAddr)>,
+}
+
+impl Links<'_> {
+    pub(super) fn target<'b>(&self, at: LiveAddr, bytes: &'b mut [u8]) -> Target<'b> {
+        Target { machine: self.object.machine, code: true, at: at.0, bytes }
+    }
+
+    fn referent(&self, reloc: &Reloc) -> &Referent {
+        self.reach.referent(self.index, reloc.symbol)
+    }
+
+    fn unknown(&self, reloc: &Reloc) -> String {
+        format!("its target ({:?}) has no address", self.referent(reloc))
+    }
+
+    /// The address of a relocation's symbol, where `branch` says whether it is called or jumped to.
+    fn address(&self, reloc: &Reloc, branch: bool) -> Result<u64, String> {
+        if let Some((offset, body)) = self.body
+            && offset == reloc.offset
+        {
+            return Ok(body.0);
         }
-        RelocKind::Pc32 | RelocKind::Plt32 | RelocKind::Pc64 => {
-            let branch =
-                role == Role::Text && (reloc.kind == RelocKind::Plt32 || x86_64::is_branch_field(bytes, reloc.offset));
-            let inside = role != Role::Text || reloc.addend != -4;
-            let target = match label(reach, map, object, referent, reloc, inside) {
-                Some(body) => body,
-                None if branch => callee(map, referent).ok_or_else(unknown)?,
-                None => pointer(map, referent).ok_or_else(unknown)?,
-            };
-            Ok(relative(target))
+        let code = self.role == Role::Text;
+        let inside = if reloc.kind.is_relative() { !code || reloc.addend != -4 } else { reloc.addend != 0 };
+        let referent = self.referent(reloc);
+        let found = match label(self.reach, self.map, self.object, referent, reloc, inside) {
+            Some(body) => Some(body),
+            None if branch && code => callee(self.map, referent),
+            None => pointer(self.map, referent),
+        };
+        found.map(|addr| addr.0).ok_or_else(|| self.unknown(reloc))
+    }
+}
+
+impl Linkage for Links<'_> {
+    fn symbol(&mut self, reloc: &Reloc) -> Result<u64, String> {
+        let branch = reloc.kind.is_relative() && x86_64::is_branch_field(self.source, reloc.offset);
+        self.address(reloc, branch)
+    }
+
+    fn minus(&mut self, _: SymbolId) -> Result<u64, String> {
+        Err("a difference of symbols".into())
+    }
+
+    fn branch(&mut self, reloc: &Reloc, _: u64) -> Result<u64, String> {
+        self.address(reloc, true)
+    }
+
+    fn word(&mut self, reloc: &Reloc, kind: WordKind) -> Result<u64, String> {
+        let word = match (kind, self.referent(reloc)) {
+            (WordKind::Address, referent) => pointer_word(referent),
+            (WordKind::ThreadOffset, Referent::ThreadLocal(offset)) => Word::ThreadOffset(*offset),
+            (WordKind::ThreadOffset | WordKind::Descriptor, _) => return Err(self.unknown(reloc)),
+        };
+        let index = self.map.word_at.get(&word).ok_or_else(|| self.unknown(reloc))?;
+        Ok(self.map.at.words_at.start.plus(*index as u64 * 8).0)
+    }
+
+    /// Never: what a word holds can be changed later, what an instruction holds cannot.
+    fn relaxes(&mut self, _: &Reloc, _: WordKind) -> bool {
+        false
+    }
+
+    fn thread_offset(&mut self, reloc: &Reloc) -> Result<i64, String> {
+        match self.referent(reloc) {
+            Referent::ThreadLocal(offset) => Ok(*offset),
+            _ => Err(self.unknown(reloc)),
         }
-        RelocKind::GotPcRel => {
-            let word = map.word_at.get(&pointer_word(referent)).ok_or_else(unknown)?;
-            Ok(relative(map.at.words_at.start.plus(*word as u64 * 8)))
-        }
-        RelocKind::GotTpOff => {
-            let Referent::ThreadLocal(offset) = referent else { return Err(unknown()) };
-            let word = map.word_at.get(&Word::ThreadOffset(*offset)).ok_or_else(unknown)?;
-            Ok(relative(map.at.words_at.start.plus(*word as u64 * 8)))
-        }
-        RelocKind::TpOff32 | RelocKind::TpOff64 | RelocKind::DtpOff32 | RelocKind::DtpOff64 => {
-            let Referent::ThreadLocal(offset) = referent else { return Err(unknown()) };
-            Ok(i128::from(*offset) + addend)
-        }
-        RelocKind::Abs32 | RelocKind::TlsGd | RelocKind::TlsLd => Err("not expected in loaded code".into()),
-        RelocKind::Unknown(raw) => Err(format!("relocation number {raw} is not understood")),
     }
 }
 
@@ -289,101 +313,4 @@ fn label(
         return None;
     }
     piece_addr(map, reach.functions.get(function.0)?.piece).ok()
-}
-
-pub(super) fn write_field(bytes: &mut [u8], reloc: &Reloc, value: i128) -> Result<(), String> {
-    let start = reloc.offset as usize;
-    let width = reloc.kind.width() as usize;
-    let field = bytes.get_mut(start..start + width).ok_or("the field lies outside its section")?;
-    match width {
-        0 => {}
-        4 => {
-            let value = i32::try_from(value).map_err(|_| format!("{value:#x} does not fit 32 bits"))?;
-            field.copy_from_slice(&value.to_le_bytes());
-        }
-        _ => field.copy_from_slice(&(value as u64).to_le_bytes()),
-    }
-    Ok(())
-}
-
-/// Rewrites a general-dynamic or local-dynamic access to local-exec (ELF TLS specification, section 5). The sequences
-/// are fixed; anything else is refused. Gives the offset up to which relocations belong to the old sequence.
-fn rewrite_tls(bytes: &mut [u8], reloc: &Reloc, referent: &Referent) -> Result<u64, String> {
-    const READ_THREAD_POINTER: [u8; 9] = [0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0];
-    let at = reloc.offset as usize;
-    let unexpected = || "the instructions around it are not the known sequence".to_owned();
-    if reloc.kind == RelocKind::TlsGd {
-        let Referent::ThreadLocal(offset) = referent else { return Err("not a thread-local of the process".into()) };
-        let start = at.checked_sub(4).ok_or_else(unexpected)?;
-        let code = bytes.get_mut(start..start + 16).ok_or_else(unexpected)?;
-        let call = [code[8], code[9], code[10], code[11]];
-        // data16 lea rdi,[rip+x]; data16 data16 rex.W call __tls_get_addr, directly or through the GOT
-        if code[..4] != [0x66, 0x48, 0x8d, 0x3d] || !matches!(call, [0x66, 0x66, 0x48, 0xe8] | [0x66, 0x48, 0xff, 0x15])
-        {
-            return Err(unexpected());
-        }
-        let offset = i32::try_from(*offset).map_err(|_| "its offset does not fit 32 bits")?;
-        code[..9].copy_from_slice(&READ_THREAD_POINTER);
-        code[9..12].copy_from_slice(&[0x48, 0x8d, 0x80]);
-        code[12..].copy_from_slice(&offset.to_le_bytes());
-        return Ok(start as u64 + 16);
-    }
-    let start = at.checked_sub(3).ok_or_else(unexpected)?;
-    let code = bytes.get_mut(start..start + 12).ok_or_else(unexpected)?;
-    if code[..3] != [0x48, 0x8d, 0x3d] {
-        return Err(unexpected());
-    }
-    // lea rdi,[rip+x]; call __tls_get_addr (12 bytes), or through the GOT (13 bytes)
-    let len = match [code[7], code[8]] {
-        [0xe8, _] => 12,
-        [0xff, 0x15] => 13,
-        _ => return Err(unexpected()),
-    };
-    let code = bytes.get_mut(start..start + len).ok_or_else(unexpected)?;
-    code.fill(0x66);
-    code[len - 9..].copy_from_slice(&READ_THREAD_POINTER);
-    Ok((start + len) as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::binary::object::SymbolId;
-
-    fn reloc(kind: RelocKind, offset: u64) -> Reloc {
-        Reloc { offset, kind, symbol: SymbolId(1), addend: -4 }
-    }
-
-    #[test]
-    fn general_dynamic_becomes_local_exec() {
-        let mut code = vec![0x66, 0x48, 0x8d, 0x3d, 0, 0, 0, 0, 0x66, 0x66, 0x48, 0xe8, 0, 0, 0, 0, 0xc3];
-        let end = rewrite_tls(&mut code, &reloc(RelocKind::TlsGd, 4), &Referent::ThreadLocal(-16)).unwrap();
-        assert_eq!(end, 16);
-        assert_eq!(code, [0x64, 0x48, 0x8b, 4, 0x25, 0, 0, 0, 0, 0x48, 0x8d, 0x80, 0xf0, 0xff, 0xff, 0xff, 0xc3]);
-    }
-
-    #[test]
-    fn local_dynamic_becomes_local_exec_in_both_lengths() {
-        let mut code = vec![0x48, 0x8d, 0x3d, 0, 0, 0, 0, 0xe8, 0, 0, 0, 0, 0xc3];
-        assert_eq!(rewrite_tls(&mut code, &reloc(RelocKind::TlsLd, 3), &Referent::Null).unwrap(), 12);
-        assert_eq!(code, [0x66, 0x66, 0x66, 0x64, 0x48, 0x8b, 4, 0x25, 0, 0, 0, 0, 0xc3]);
-        let mut code = vec![0x48, 0x8d, 0x3d, 0, 0, 0, 0, 0xff, 0x15, 0, 0, 0, 0, 0xc3];
-        assert_eq!(rewrite_tls(&mut code, &reloc(RelocKind::TlsLd, 3), &Referent::Null).unwrap(), 13);
-        assert_eq!(code[12..], [0, 0xc3]);
-    }
-
-    #[test]
-    fn another_sequence_is_refused() {
-        let mut code = vec![0x90; 16];
-        assert!(rewrite_tls(&mut code, &reloc(RelocKind::TlsGd, 4), &Referent::ThreadLocal(-16)).is_err());
-        assert!(rewrite_tls(&mut code, &reloc(RelocKind::TlsLd, 3), &Referent::Null).is_err());
-    }
-
-    #[test]
-    fn a_field_that_does_not_fit_is_an_error() {
-        let mut bytes = [0; 8];
-        assert!(write_field(&mut bytes, &reloc(RelocKind::Pc32, 0), i128::from(i32::MAX)).is_ok());
-        assert!(write_field(&mut bytes, &reloc(RelocKind::Pc32, 0), i128::from(i32::MAX) + 1).is_err());
-        assert!(write_field(&mut bytes, &reloc(RelocKind::Pc32, 0), i128::from(i32::MIN) - 1).is_err());
-    }
 }

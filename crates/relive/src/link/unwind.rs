@@ -11,8 +11,9 @@ use crate::binary::frames::Record;
 use crate::binary::object::{Object, Role, SectionId};
 use crate::diff::reach::{ObjectIndex, Reach};
 use crate::link::LinkError;
+use crate::link::apply::apply;
 use crate::link::layout::{Map, piece_addr};
-use crate::link::relocate::{object, value, write_field};
+use crate::link::relocate::{Links, object};
 
 /// Bytes that the unwind information takes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -126,18 +127,16 @@ impl Writer<'_> {
         let source =
             object.bytes(section).get(range).ok_or_else(|| LinkError("an unwind entry outside its section".into()))?;
         self.bytes.extend_from_slice(source);
+        let (reach, map, role) = (self.reach, self.map, Role::EhFrame);
+        let mut links = Links { reach, map, object, index, role, source, body: None };
         for reloc in &record.relocs {
             let mut reloc = *reloc;
             reloc.offset -= record.range.start;
-            let place = self.map.at.frames.start.plus(at as u64 + reloc.offset);
             // `pc_begin` is the body at hand even where others would be sent to a stub.
-            let own = (reloc.offset == 8).then(|| self.body(object, index, &reloc)).flatten();
-            let value = match own {
-                Some(body) => Ok(i128::from(body.0) + i128::from(reloc.addend) - i128::from(place.0)),
-                None => value(self.reach, self.map, object, index, Role::EhFrame, source, &reloc, place),
-            };
+            links.body = self.body(object, index, &reloc).filter(|_| reloc.offset == 8).map(|body| (8, body));
             let field = self.bytes.get_mut(at..).unwrap_or_default();
-            value.and_then(|value| write_field(field, &reloc, value)).map_err(|why| {
+            let mut target = links.target(self.map.at.frames.start.plus(at as u64), field);
+            apply(&mut links, &mut target, &reloc).map_err(|why| {
                 LinkError(format!("unwind entry for `{}`: {why}", object.name(object.symbol(reloc.symbol))))
             })?;
         }

@@ -1,20 +1,18 @@
 //! One relocatable object as sections with relocations, symbols and unwind entries.
 //!
-//! Takes the bytes of an ELF64 little-endian relocatable file and gives tables with checked indices. rustc puts every
-//! function and every datum into a section of its own, so *the section is the atom* that is compared and linked.
-//! It does not interpret instructions or debug information.
+//! Takes the bytes of a relocatable file, ELF or Mach-O, and gives tables with checked indices that are the same for both.
+//! rustc puts every function and every datum into an ELF section of its own, and a Mach-O section may be cut at its
+//! symbols, so *the section is the atom* that is compared and linked. It does not interpret instructions or debug
+//! information.
+
+mod elf;
+mod macho;
 
 use std::ops::Range;
 
-use object::elf;
-use object::read::elf::{FileHeader, Rela, SectionHeader, Sym};
-
-use crate::arch::RelocKind;
+use crate::arch::{Machine, RelocKind};
 use crate::binary::bytes::Bytes;
 use crate::binary::frames::{self, FrameTable};
-
-type Header = elf::FileHeader64<object::LittleEndian>;
-const LE: object::LittleEndian = object::LittleEndian;
 
 /// Index of a section in its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +55,8 @@ pub enum Role {
     EhFrame,
     /// Language-specific data of a function's unwind entry.
     Lsda,
+    /// Compact unwind entries (Mach-O `__LD,__compact_unwind`).
+    CompactUnwind,
     /// Debug information.
     Debug,
     /// Not part of the running program.
@@ -67,7 +67,7 @@ impl Role {
     /// Whether the section occupies memory of the running program.
     #[must_use]
     pub fn is_loaded(self) -> bool {
-        !matches!(self, Role::Debug | Role::Ignored)
+        !matches!(self, Role::Debug | Role::CompactUnwind | Role::Ignored)
     }
 
     /// Whether the section is storage of thread-locals.
@@ -92,6 +92,8 @@ pub struct Reloc {
     pub kind: RelocKind,
     /// What it refers to.
     pub symbol: SymbolId,
+    /// What is subtracted (Mach-O).
+    pub minus: Option<SymbolId>,
     /// The constant added.
     pub addend: i64,
 }
@@ -176,9 +178,32 @@ pub struct Symbol {
     pub size: u64,
 }
 
+/// The format of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// ELF64.
+    Elf,
+    /// 64-bit Mach-O.
+    MachO,
+}
+
+/// What a format's reader gives.
+struct Parts {
+    machine: Machine,
+    format: Format,
+    /// Where names are in the file.
+    strings: Range<u64>,
+    sections: Vec<Section>,
+    symbols: Vec<Symbol>,
+}
+
 /// A parsed object.
 #[derive(Clone, Debug)]
 pub struct Object {
+    /// The machine it is made for.
+    pub machine: Machine,
+    /// The format it was read from.
+    pub format: Format,
     data: Bytes,
     strings: Range<u64>,
     /// Sections by index; index 0 is the null section.
@@ -208,43 +233,39 @@ fn bad(step: &str) -> impl Fn(object::read::Error) -> ObjectError + '_ {
 }
 
 impl Object {
-    /// Parses `data`.
+    /// Parses an object that a patch can be made of.
     ///
     /// # Errors
     /// If it is not a well-formed ELF64 little-endian x86-64 relocatable file.
     pub fn parse(data: Bytes) -> Result<Object, ObjectError> {
-        let header = Header::parse(&*data).map_err(bad("file header"))?;
-        if header.e_machine.get(LE) != elf::EM_X86_64 || header.e_type.get(LE) != elf::ET_REL {
-            return Err(ObjectError(format!(
-                "not an x86-64 relocatable object (machine {}, type {})",
-                header.e_machine.get(LE),
-                header.e_type.get(LE)
-            )));
+        let object = Object::parse_any(data)?;
+        if (object.format, object.machine) == (Format::Elf, Machine::X86_64) {
+            return Ok(object);
         }
-        let table = header.sections(LE, &*data).map_err(bad("section table"))?;
-        let symtab = table.symbols(LE, &*data, elf::SHT_SYMTAB).map_err(bad("symbol table"))?;
-        let strings = match symtab.string_section().0 {
-            0 => 0..0,
-            index => {
-                let section = table.section(object::SectionIndex(index)).map_err(bad("string table"))?;
-                let start = section.sh_offset(LE);
-                start..start.saturating_add(section.sh_size(LE))
-            }
+        Err(ObjectError(format!("not an ELF object for x86-64 but {:?} for {:?}", object.format, object.machine)))
+    }
+
+    /// Parses an object of any machine and format that is understood.
+    ///
+    /// # Errors
+    /// If it is not a well-formed relocatable file: ELF64 or Mach-O, little-endian, for x86-64 or AArch64.
+    pub fn parse_any(data: Bytes) -> Result<Object, ObjectError> {
+        let parts = match data.first_chunk() {
+            Some([0x7f, b'E', b'L', b'F']) => elf::read(&data)?,
+            Some([0xcf, 0xfa, 0xed, 0xfe]) => macho::read(&data)?,
+            Some(_) | None => return Err(ObjectError("file header: neither ELF nor 64-bit Mach-O".into())),
         };
-        let string_bytes =
-            data.slice(strings.clone()).ok_or_else(|| ObjectError("string table: out of the file".into()))?;
-        let mut sections = read_sections(&table, &data)?;
-        let symbols = read_symbols(&symtab, &string_bytes, sections.len())?;
-        read_relocations(&table, &data, &mut sections, symbols.len())?;
-        let mut defined = vec![Vec::new(); sections.len()];
-        for (index, symbol) in symbols.iter().enumerate() {
+        let mut defined = vec![Vec::new(); parts.sections.len()];
+        for (index, symbol) in parts.symbols.iter().enumerate() {
             if let Place::In(section, _) = symbol.place
                 && let Some(list) = defined.get_mut(section.0 as usize)
             {
                 list.push(SymbolId(index as u32));
             }
         }
-        let mut object = Object { data, strings, sections, symbols, frames: FrameTable::default(), defined };
+        let Parts { machine, format, strings, sections, symbols } = parts;
+        let mut object =
+            Object { machine, format, data, strings, sections, symbols, frames: FrameTable::default(), defined };
         for list in &mut object.defined {
             list.sort_by_key(|id| match object.symbols[id.0 as usize].place {
                 Place::In(_, offset) => offset,
@@ -333,56 +354,6 @@ impl Object {
     }
 }
 
-fn read_sections(
-    table: &object::read::elf::SectionTable<'_, Header>,
-    data: &Bytes,
-) -> Result<Vec<Section>, ObjectError> {
-    let mut out = Vec::with_capacity(table.len());
-    let mut names = Names::of(data);
-    for section in table.iter() {
-        let name = table.section_name(LE, section).map_err(bad("section name"))?;
-        names.take(name)?;
-        let name = String::from_utf8_lossy(name);
-        let flags = section.sh_flags(LE);
-        let kind = section.sh_type(LE);
-        if flags & u64::from(elf::SHF_COMPRESSED) != 0 && flags & u64::from(elf::SHF_ALLOC) != 0 {
-            return Err(ObjectError(format!("section `{name}` is compressed and loaded")));
-        }
-        let size = section.sh_size(LE);
-        let file_range = match section.file_range(LE) {
-            Some((start, len)) if kind != elf::SHT_NULL => start..start.saturating_add(len),
-            _ => 0..0,
-        };
-        if file_range.end > data.len() as u64 {
-            return Err(ObjectError(format!("section `{name}` ends beyond the file")));
-        }
-        let align = section.sh_addralign(LE).max(1);
-        if !align.is_power_of_two() || align > 1 << 16 || size > 1 << 31 {
-            return Err(ObjectError(format!("section `{name}` has alignment {align} and size {size}")));
-        }
-        let merge = flags & u64::from(elf::SHF_MERGE) != 0;
-        let role = role(&name, kind, flags);
-        let must_have_bytes = role.is_loaded() && !matches!(role, Role::Bss | Role::TlsBss);
-        if kind == elf::SHT_NOBITS && must_have_bytes && size > 0 {
-            return Err(ObjectError(format!("section `{name}` has no bytes in the file")));
-        }
-        out.push(Section {
-            role,
-            name: name.into(),
-            file_range,
-            size,
-            align,
-            merge_size: if merge { section.sh_entsize(LE) } else { 0 },
-            strings: flags & u64::from(elf::SHF_STRINGS) != 0,
-            relocs: Vec::new(),
-        });
-    }
-    if out.is_empty() {
-        return Err(ObjectError("no sections".into()));
-    }
-    Ok(out)
-}
-
 /// Counts the bytes of names. They may share their ends, but in a damaged file all of them may be all of the file.
 pub(crate) struct Names(usize);
 
@@ -397,137 +368,4 @@ impl Names {
         self.0 = self.0.checked_sub(name.len()).ok_or_else(|| ObjectError("its names overlap".into()))?;
         Ok(())
     }
-}
-
-fn role(name: &str, kind: u32, flags: u64) -> Role {
-    let has = |flag: u32| flags & u64::from(flag) != 0;
-    let zeroed = kind == elf::SHT_NOBITS;
-    if kind == elf::SHT_NULL {
-        return Role::Ignored;
-    }
-    if !has(elf::SHF_ALLOC) {
-        return if name.starts_with(".debug_") && name != ".debug_gdb_scripts" { Role::Debug } else { Role::Ignored };
-    }
-    if has(elf::SHF_TLS) {
-        return if zeroed { Role::TlsBss } else { Role::TlsData };
-    }
-    if has(elf::SHF_EXECINSTR) {
-        return Role::Text;
-    }
-    if name == ".eh_frame" {
-        return Role::EhFrame;
-    }
-    if name.starts_with(".gcc_except_table") {
-        return Role::Lsda;
-    }
-    if name.starts_with(".note") || name == ".debug_gdb_scripts" || name.starts_with(".llvm_addrsig") {
-        return Role::Ignored;
-    }
-    if has(elf::SHF_WRITE) {
-        return match (zeroed, name.starts_with(".data.rel.ro")) {
-            (true, _) => Role::Bss,
-            (false, true) => Role::RelRo,
-            (false, false) => Role::Data,
-        };
-    }
-    Role::ReadOnly
-}
-
-fn read_symbols(
-    table: &object::read::elf::SymbolTable<'_, Header>,
-    strings: &Bytes,
-    sections: usize,
-) -> Result<Vec<Symbol>, ObjectError> {
-    let mut out = Vec::with_capacity(table.len().max(1));
-    let mut names = Names::of(strings);
-    for (index, symbol) in table.enumerate() {
-        let start = symbol.st_name.get(LE);
-        let rest =
-            strings.get(start as usize..).ok_or_else(|| ObjectError(format!("symbol {} has no name", index.0)))?;
-        let len = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
-        names.take(&rest[..len])?;
-        let name = std::str::from_utf8(&rest[..len])
-            .map_err(|_| ObjectError(format!("the name of symbol {} is not UTF-8", index.0)))?;
-        out.push(Symbol {
-            name: start..start + len as u32,
-            id: NameId::of(name),
-            binding: match symbol.st_bind() {
-                elf::STB_LOCAL => Binding::Local,
-                elf::STB_WEAK => Binding::Weak,
-                _ => Binding::Global,
-            },
-            kind: symbol_kind(symbol.st_type()),
-            place: symbol_place(symbol, table.shndx(LE, index).unwrap_or(0), sections)?,
-            size: symbol.st_size(LE),
-        });
-    }
-    if out.is_empty() {
-        return Err(ObjectError("no symbol table".into()));
-    }
-    Ok(out)
-}
-
-fn symbol_kind(raw: u8) -> SymbolKind {
-    match raw {
-        elf::STT_FUNC => SymbolKind::Function,
-        elf::STT_OBJECT => SymbolKind::Object,
-        elf::STT_TLS => SymbolKind::Tls,
-        elf::STT_SECTION => SymbolKind::Section,
-        elf::STT_FILE => SymbolKind::File,
-        elf::STT_NOTYPE => SymbolKind::Unsaid,
-        other => SymbolKind::Unknown(other),
-    }
-}
-
-fn symbol_place(
-    symbol: &elf::Sym64<object::LittleEndian>,
-    extended: u32,
-    sections: usize,
-) -> Result<Place, ObjectError> {
-    let raw = symbol.st_shndx.get(LE);
-    let value = symbol.st_value(LE);
-    let index = match raw {
-        elf::SHN_UNDEF => return Ok(Place::Undefined),
-        elf::SHN_ABS => return Ok(Place::Absolute(value)),
-        elf::SHN_XINDEX => extended,
-        other if other >= elf::SHN_LORESERVE => return Ok(Place::Unknown(other)),
-        other => u32::from(other),
-    };
-    if index as usize >= sections {
-        return Err(ObjectError(format!("a symbol lies in section {index} of {sections}")));
-    }
-    Ok(Place::In(SectionId(index), value))
-}
-
-fn read_relocations(
-    table: &object::read::elf::SectionTable<'_, Header>,
-    data: &Bytes,
-    sections: &mut [Section],
-    symbols: usize,
-) -> Result<(), ObjectError> {
-    let mut most = data.len() / size_of::<elf::Rela64<object::LittleEndian>>();
-    for section in table.iter() {
-        if section.sh_type(LE) == elf::SHT_REL {
-            return Err(ObjectError("REL relocations (x86-64 uses RELA)".into()));
-        }
-        let Some((relas, _)) = section.rela(LE, &**data).map_err(bad("relocations"))? else { continue };
-        let Some(target) = sections.get_mut(section.sh_info(LE) as usize) else {
-            return Err(ObjectError("relocations of a section that does not exist".into()));
-        };
-        most = most.checked_sub(relas.len()).ok_or_else(|| ObjectError("relocation tables overlap".into()))?;
-        target.relocs.reserve(relas.len());
-        for rela in relas {
-            let symbol = rela.r_sym(LE, false);
-            let kind = RelocKind::from_elf(rela.r_type(LE, false));
-            let offset = rela.r_offset(LE);
-            if symbol as usize >= symbols || offset.saturating_add(kind.width()) > target.size {
-                return Err(ObjectError(format!("a relocation of `{}` lies outside it", target.name)));
-            }
-            target.relocs.push(Reloc { offset, kind, symbol: SymbolId(symbol), addend: rela.r_addend(LE) });
-        }
-        if !target.relocs.is_sorted_by_key(|reloc| reloc.offset) {
-            target.relocs.sort_by_key(|reloc| reloc.offset);
-        }
-    }
-    Ok(())
 }
