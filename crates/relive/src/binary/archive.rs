@@ -20,6 +20,21 @@ pub struct Member {
     pub data: Bytes,
 }
 
+/// The bytes of all members of an archive.
+///
+/// # Errors
+/// If it is not a well-formed archive.
+pub fn members(data: &Bytes) -> Result<Vec<Bytes>, ObjectError> {
+    let damaged = |error: object::read::Error| ObjectError(format!("archive: {error}"));
+    let mut out = Vec::new();
+    for member in ArchiveFile::parse(&**data).map_err(damaged)?.members() {
+        let (start, len) = member.map_err(damaged)?.file_range();
+        let bytes = data.slice(start..start.saturating_add(len));
+        out.push(bytes.ok_or_else(|| ObjectError("archive member: out of the file".into()))?);
+    }
+    Ok(out)
+}
+
 /// Symbol name to defining member, over a list of archives.
 #[derive(Debug, Default)]
 pub struct ArchiveIndex {
