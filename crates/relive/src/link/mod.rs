@@ -5,6 +5,7 @@
 //! then bytes (`relocate`, `unwind`, `symbols`, `debug`); the result is read again and compared with the plan (`recheck`).
 
 pub mod apply;
+pub mod buffer;
 
 mod arena;
 mod debug;
