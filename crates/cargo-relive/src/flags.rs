@@ -36,6 +36,8 @@ pub enum Command {
         /// Id of the rule, such as `type-layout`
         refusal: String,
     },
+    /// Make a patch for a program with the subsecond runtime, and print its jump table as JSON
+    JumpTable(JumpTable),
     /// Show it at work: start a bundled example and edit it four times
     Demo,
     /// Print a shell's completions
@@ -104,6 +106,22 @@ pub struct Doctor {
     /// The project
     #[command(flatten)]
     pub session: Session,
+}
+
+/// Flags of `jump-table`.
+#[derive(Debug, Args)]
+pub struct JumpTable {
+    /// The executable that runs; it must export `main` (`-rdynamic`)
+    #[arg(value_name = "OLD-BINARY")]
+    pub binary: PathBuf,
+
+    /// Objects of the new code; libraries (.rlib, .a) supply what is missing
+    #[arg(value_name = "OBJECT", required = true)]
+    pub objects: Vec<PathBuf>,
+
+    /// Where the patch is written
+    #[arg(short = 'o', long, value_name = "FILE", default_value = "patch.so")]
+    pub library: PathBuf,
 }
 
 /// Flags that say which session is asked; `run` was given the same.

@@ -18,6 +18,7 @@ pub mod tell;
 pub mod control;
 pub mod doctor;
 pub mod error;
+pub mod jump_table;
 pub mod session;
 
 pub use error::Error;

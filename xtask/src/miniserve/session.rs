@@ -28,6 +28,8 @@ const SOON: Duration = Duration::from_secs(20);
 const INTERRUPTED: i32 = 130;
 /// Pause between two looks.
 const GLANCE: Duration = Duration::from_millis(2);
+/// After how long Ctrl-C is pressed again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// A running relive with its program; both are killed when it is dropped.
 pub(crate) struct Session<'a> {
@@ -98,12 +100,18 @@ impl Session<'_> {
         super::builds::compiled(&self.stderr())
     }
 
-    /// Ends it as Ctrl-C in a terminal does. The program ends with exit code 0, or by the signal if it was not yet ready.
+    /// Ends it as Ctrl-C in a terminal does. The program ends with exit code 0, or by the signal if it was not yet ready. Its
+    /// library has a moment between taking the signal over and listening for it, in which one is lost: like a user, this
+    /// presses again.
     pub(crate) fn quit(mut self) -> Result<(), String> {
         let group = Pid::from_raw(self.relive.id().cast_signed());
-        killpg(group, Signal::SIGINT).map_err(|why| format!("cannot send Ctrl-C: {why}"))?;
         let until = Instant::now() + SOON;
+        let mut press = Instant::now();
         while Instant::now() < until {
+            if Instant::now() >= press {
+                killpg(group, Signal::SIGINT).map_err(|why| format!("cannot send Ctrl-C: {why}"))?;
+                press += AGAIN;
+            }
             if let Some(status) = self.relive.try_wait().map_err(|why| format!("cannot wait for relive: {why}"))? {
                 self.program = None;
                 return if matches!(status.code(), Some(0 | INTERRUPTED)) {

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod generate;
+pub mod jump_table;
 pub mod run;
 pub mod session;
 
@@ -37,6 +38,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(flags) => session::status(&flags),
         Command::Doctor(flags) => doctor::run(&flags),
         Command::Explain { refusal } => explain::run(&refusal),
+        Command::JumpTable(flags) => jump_table::run(&flags),
         Command::Demo => demo::run(),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man => generate::man(),

@@ -6,6 +6,7 @@
 //! it are resolved again, and only they are written. It knows nothing of running programs; for those, `layout` and
 //! `relocate` add what patches need.
 
+mod frames;
 mod links;
 mod room;
 
@@ -15,11 +16,13 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::arch::reloc::Operand;
+use crate::arch::x86_64::is_address_field;
 use crate::arch::{Machine, RelocKind};
 use crate::binary::object::{Binding, NameId, Object, Place, Role, SectionId, SymbolId};
 use crate::link::LinkError;
 use crate::link::apply::{Target, WordKind, apply};
 
+pub use frames::Frames;
 use links::Links;
 pub use room::Room;
 
@@ -71,6 +74,8 @@ struct Atom {
     bytes: Vec<u8>,
     /// Whether its bytes were given out since it was placed.
     written: bool,
+    /// Whether it is there already and not ours to write.
+    foreign: bool,
 }
 
 /// See the module.
@@ -110,6 +115,12 @@ impl Buffer {
             users: FxHashMap::default(),
             dirty: BTreeSet::new(),
         }
+    }
+
+    /// Makes words and stubs in `room` from now on. Those that were made elsewhere are forgotten: only for a buffer of which
+    /// nothing is resolved yet.
+    pub fn set_room(&mut self, room: Room) {
+        self.room = room;
     }
 
     /// Adds an object; its atoms have no address yet. Of several definitions of a name the first strong one counts, else the
@@ -153,7 +164,7 @@ impl Buffer {
                     self.users.entry(key(&object, index, symbol)).or_default().push(at);
                 }
             }
-            self.atoms.push(Atom { object: index, section: id, at: None, bytes, written: false });
+            self.atoms.push(Atom { object: index, section: id, at: None, bytes, written: false, foreign: false });
         }
         self.objects.push(object);
         Ok(ObjectId(index))
@@ -186,14 +197,33 @@ impl Buffer {
         atom.written = false;
         let own = data.relocs.iter().enumerate().filter(|(_, reloc)| is_new || reloc.kind.is_relative());
         self.dirty.extend(own.map(|(number, _)| Use::Reloc(index, number)));
+        self.touch_defined(object.0, section, &of);
+        Ok(())
+    }
+
+    /// Says that an atom is there already: what refers to it leads to `at`, and nothing of it is computed or written.
+    ///
+    /// # Errors
+    /// If there is no such atom.
+    pub fn bind(&mut self, object: ObjectId, section: SectionId, at: u64) -> Result<(), LinkError> {
+        let index = self.atom_of.get(&(object.0, section)).copied();
+        let atom = index.and_then(|index| self.atoms.get_mut(index));
+        let (Some(atom), Some(of)) = (atom, self.objects.get(object.0).cloned()) else {
+            return Err(LinkError(format!("there is no atom {section:?} of {object:?}")));
+        };
+        (atom.at, atom.foreign) = (Some(at), true);
+        self.touch_defined(object.0, section, &of);
+        Ok(())
+    }
+
+    fn touch_defined(&mut self, object: usize, section: SectionId, of: &Object) {
         for id in of.defined_in(section) {
             let symbol = of.symbol(*id);
-            self.touch(Key::Local(object.0, *id));
-            if self.globals.get(&symbol.id) == Some(&(object.0, *id)) {
+            self.touch(Key::Local(object, *id));
+            if self.globals.get(&symbol.id) == Some(&(object, *id)) {
                 self.touch(Key::Name(symbol.id));
             }
         }
-        Ok(())
     }
 
     /// Gives atoms of `roles` that have none yet their addresses, one behind the other from `at`. Gives the end.
@@ -230,7 +260,7 @@ impl Buffer {
     #[must_use]
     pub fn undefined(&self) -> Vec<String> {
         let mut out = BTreeSet::new();
-        for atom in self.atoms.iter().filter(|atom| atom.at.is_some()) {
+        for atom in self.atoms.iter().filter(|atom| atom.at.is_some() && !atom.foreign) {
             let Some(object) = self.objects.get(atom.object) else { continue };
             for reloc in &object.section(atom.section).relocs {
                 let symbol = object.symbol(reloc.symbol);
@@ -280,7 +310,7 @@ impl Buffer {
             }
             self.dirty.remove(&next);
         }
-        for atom in self.atoms.iter_mut().filter(|atom| !atom.written) {
+        for atom in self.atoms.iter_mut().filter(|atom| !atom.written && !atom.foreign) {
             let Some(at) = atom.at.filter(|_| !atom.bytes.is_empty()) else { continue };
             out.writes.push(Write { at, old: Vec::new(), new: atom.bytes.clone() });
             atom.written = true;
@@ -291,19 +321,38 @@ impl Buffer {
         Ok(out)
     }
 
+    /// Every place of 8 bytes that holds an address, with the address: what must be written again when all of it is loaded
+    /// elsewhere. Call it after [`Buffer::resolve`].
+    #[must_use]
+    pub fn pointers(&self) -> Vec<(u64, u64)> {
+        let mut out = self.room.pointers();
+        for atom in self.atoms.iter().filter(|atom| !atom.foreign) {
+            let (Some(at), Some(of)) = (atom.at, self.objects.get(atom.object)) else { continue };
+            for reloc in &of.section(atom.section).relocs {
+                let is_address = reloc.kind == RelocKind::ABS64 && reloc.minus.is_none();
+                let field = usize::try_from(reloc.offset).ok().and_then(|at| atom.bytes.get(at..)?.first_chunk());
+                if let Some(field) = field.filter(|_| is_address) {
+                    out.push((at + reloc.offset, u64::from_le_bytes(*field)));
+                }
+            }
+        }
+        out.sort_unstable();
+        out
+    }
+
     fn resolve_one(&mut self, atom: usize, number: usize, out: &mut Resolved) -> Result<Option<Write>, LinkError> {
         let lost = || LinkError("an atom that is not there".into());
         let (object, section, at, mut bytes, written) = {
             let atom = self.atoms.get_mut(atom).ok_or_else(lost)?;
             // What has no address yet is computed when it gets one.
-            let Some(at) = atom.at else { return Ok(None) };
+            let Some(at) = atom.at.filter(|_| !atom.foreign) else { return Ok(None) };
             (atom.object, atom.section, at, std::mem::take(&mut atom.bytes), atom.written)
         };
         let of = self.objects.get(object).cloned().ok_or_else(lost)?;
         let relocs = &of.section(section).relocs;
         let Some(reloc) = relocs.get(number) else { return Err(lost()) };
         // Rewritten instructions are rewritten anew from what the compiler made.
-        let range = footprint(self.machine, reloc.kind, reloc.offset, bytes.len());
+        let range = footprint(self.machine, reloc.kind, reloc.offset, of.bytes(section));
         let old = bytes.get(range.clone()).unwrap_or_default().to_vec();
         if let (Some(field), Some(source)) = (bytes.get_mut(range.clone()), of.bytes(section).get(range.clone())) {
             field.copy_from_slice(source);
@@ -311,7 +360,11 @@ impl Buffer {
         let belongs = number > 0 && relocs.get(number - 1).is_some_and(|before| reloc.offset < sequence_end(before));
         let mut target = Target { machine: self.machine, code: true, at, bytes: &mut bytes };
         let mut links = Links { buffer: self, object, of: &of };
-        let result = if belongs { Ok(0) } else { apply(&mut links, &mut target, reloc) };
+        let result = if belongs {
+            Ok(0)
+        } else {
+            apply(&mut links, &mut target, reloc).or_else(|why| links.through_word(&mut target, reloc).ok_or(why))
+        };
         let new = bytes.get(range.clone()).unwrap_or_default().to_vec();
         if let Some(atom) = self.atoms.get_mut(atom) {
             atom.bytes = bytes;
@@ -371,13 +424,16 @@ fn key(object: &Object, index: usize, id: SymbolId) -> Key {
     if symbol.binding == Binding::Local { Key::Local(index, id) } else { Key::Name(symbol.id) }
 }
 
-/// The bytes that a relocation may change: its field, or the instructions around it that are rewritten with it.
-fn footprint(machine: Machine, kind: RelocKind, offset: u64, len: usize) -> std::ops::Range<usize> {
+/// The bytes of `code` that a relocation may change: its field, or the instructions around it that are rewritten with it.
+fn footprint(machine: Machine, kind: RelocKind, offset: u64, code: &[u8]) -> std::ops::Range<usize> {
+    let len = code.len();
     let (before, behind) = match (machine, kind.operand()) {
         (Machine::X86_64, Some(Operand::GeneralDynamic)) => (4, 12),
         (Machine::X86_64, Some(Operand::LocalDynamic)) => (3, 10),
         (Machine::X86_64, Some(Operand::TlsDescriptor | Operand::GotThreadOffset)) => (3, 4),
         (Machine::X86_64, Some(Operand::GotLoad | Operand::Tlv)) => (2, 4),
+        // The address that `lea` makes may come from a word instead.
+        (Machine::X86_64, Some(Operand::Symbol)) if kind == RelocKind::PC32 && is_address_field(code, offset) => (2, 4),
         (Machine::X86_64, Some(Operand::TlsDescriptorCall)) => (0, 2),
         // Every instruction of a sequence has a relocation of its own.
         (Machine::Aarch64, Some(Operand::TlsDescriptorCall)) => (0, 4),

@@ -6,6 +6,8 @@
 
 pub mod apply;
 pub mod buffer;
+pub mod jump;
+pub mod shared;
 
 mod arena;
 mod debug;

@@ -1,9 +1,10 @@
 //! Where things are for the relocations of one atom of a buffer.
 
 use super::{Buffer, Key, key};
+use crate::arch::x86_64::is_address_field;
 use crate::arch::{Machine, RelocKind};
 use crate::binary::object::{Object, Reloc, SymbolId};
-use crate::link::apply::{Linkage, WordKind};
+use crate::link::apply::{Linkage, Target, WordKind};
 
 pub(super) struct Links<'b> {
     pub(super) buffer: &'b mut Buffer,
@@ -14,6 +15,25 @@ pub(super) struct Links<'b> {
 impl Links<'_> {
     fn key(&self, symbol: SymbolId) -> Key {
         key(self.of, self.object, symbol)
+    }
+
+    /// What is out of reach of `lea` is loaded from a word: `lea reg, [rip+x]` becomes `mov reg, [rip+word]`.
+    pub(super) fn through_word(&mut self, target: &mut Target<'_>, reloc: &Reloc) -> Option<u64> {
+        let is_lea = self.of.machine == Machine::X86_64
+            && reloc.kind == RelocKind::PC32
+            && reloc.addend == -4
+            && is_address_field(target.bytes, reloc.offset);
+        if !is_lea {
+            return None;
+        }
+        let word = self.buffer.word(self.key(reloc.symbol), WordKind::Address).ok()?;
+        let place = target.at.wrapping_add(reloc.offset);
+        let distance = i128::from(word) - 4 - i128::from(place);
+        let at = usize::try_from(reloc.offset).ok()?;
+        let RelocKind::Of(_, _, field) = reloc.kind else { return None };
+        field.write(target.bytes.get_mut(at..)?, distance).ok()?;
+        *target.bytes.get_mut(at.checked_sub(2)?)? = 0x8b;
+        Some(reloc.offset + 4)
     }
 
     fn address(&self, symbol: SymbolId) -> Result<u64, String> {

@@ -19,7 +19,7 @@ const WORD: u64 = 8;
 pub struct Room {
     words_at: Range<u64>,
     stubs_at: Range<u64>,
-    words: Vec<(Key, WordKind, u64)>,
+    words: Vec<(Key, WordKind)>,
     word_of: FxHashMap<(Key, WordKind), usize>,
     /// Stubs, by the index of their word.
     stub_of: FxHashMap<usize, u64>,
@@ -62,13 +62,13 @@ impl Room {
         if index < next {
             return Ok((at, None));
         }
-        self.words.push((key, kind, 0));
+        self.words.push((key, kind));
         Ok((at, Some(index)))
     }
 
     /// What a word is for.
     pub(super) fn word(&self, index: usize) -> Option<(Key, WordKind)> {
-        self.words.get(index).map(|(key, kind, _)| (*key, *kind))
+        self.words.get(index).copied()
     }
 
     /// The value of a word.
@@ -102,6 +102,14 @@ impl Room {
         self.stub_of.insert(index, at);
         self.writes.push(Write { at, old: Vec::new(), new: code });
         Ok(at)
+    }
+
+    /// The words that hold addresses, with the addresses.
+    pub(super) fn pointers(&self) -> Vec<(u64, u64)> {
+        let holds_address =
+            |index: &usize| self.words.get(*index).is_some_and(|(_, kind)| !matches!(kind, WordKind::ThreadOffset));
+        let known = self.known.iter().filter(|(index, _)| holds_address(index));
+        known.map(|(index, value)| (self.words_at.start + *index as u64 * WORD, *value)).collect()
     }
 
     /// What was not given out yet.

@@ -1,0 +1,79 @@
+//! A jump table for a program that has the subsecond runtime: the library call behind `cargo relive jump-table`.
+//!
+//! Takes the program that runs and objects of its new code; writes a shared object and gives the table that the runtime's
+//! `apply_patch` takes, in the published type. What the patch may not do is said by `link::jump`.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use relive_process::MappedFile;
+use subsecond_types::JumpTable;
+
+use crate::Error;
+use crate::binary::archive::ArchiveIndex;
+use crate::binary::bytes::Bytes;
+use crate::binary::executable::{Snapshot, exports};
+use crate::binary::object::{NameId, Object};
+use crate::link::jump::{self, JumpPatch};
+
+/// What was made.
+#[derive(Debug)]
+pub struct Made {
+    /// The table.
+    pub table: JumpTable,
+    /// Variables that the program does not have.
+    pub new_variables: Vec<String>,
+    /// Local functions that are not replaced, because the program has several by that name.
+    pub ambiguous: Vec<String>,
+}
+
+/// Links `objects` for the program whose executable is at `old`, writes the library to `library`. Of the objects, archives
+/// (`.rlib`, `.a`) only supply what is missing.
+///
+/// # Errors
+/// If a file cannot be read or written, or the patch cannot be made, with the reason.
+pub fn make(old: &Path, objects: &[impl AsRef<Path>], library: &Path) -> Result<Made, Error> {
+    let data = map(old)?;
+    let exports_anchor = exports(&data).contains(&NameId::of(jump::ANCHOR));
+    let host = Snapshot::read(data).map_err(|why| Error::file(old, "read", why))?;
+    let (mut whole, mut archives) = (Vec::new(), ArchiveIndex::default());
+    for path in objects.iter().map(AsRef::as_ref) {
+        let data = map(path)?;
+        if data.starts_with(b"!<arch>\n") {
+            archives.add(data).map_err(|why| Error::file(path, "read", why))?;
+        } else {
+            let object = Object::parse(data).map_err(|why| Error::file(path, "read", why))?;
+            whole.push(Arc::new(object));
+        }
+    }
+    let patch = jump::patch(&host, exports_anchor, whole, &archives);
+    let patch = patch.map_err(|why| Error::file(old, "make a patch for", why))?;
+    write(library, &patch.library)?;
+    // The loader looks a path without a slash up elsewhere.
+    let library = library.canonicalize().map_err(|why| Error::file(library, "find", why))?;
+    let JumpPatch { map, old_anchor, new_anchor, new_variables, ambiguous, .. } = patch;
+    let table = JumpTable {
+        lib: library,
+        map: map.into_iter().map(|(old, new)| (old.0, new)).collect(),
+        aslr_reference: old_anchor.0,
+        new_base_address: new_anchor,
+        ifunc_count: 0,
+    };
+    Ok(Made { table, new_variables, ambiguous })
+}
+
+fn map(path: &Path) -> Result<Bytes, Error> {
+    MappedFile::open(path).map(Bytes::new).map_err(|why| Error::file(path, "read", why))
+}
+
+/// Whole or not at all: a program may have an older one open.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}", std::process::id()));
+    let done = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
+    done.map_err(|why| {
+        let _ = fs::remove_file(&new); // What cannot be written may not be there either.
+        Error::file(path, "write", why)
+    })
+}
