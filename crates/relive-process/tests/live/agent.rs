@@ -7,7 +7,7 @@ use crate::guest::{Guest, agent_library, fifo};
 use crate::support::PATIENCE;
 use relive_process::Error;
 use relive_process::agent::{AgentLink, AgentListener};
-use relive_process::launch::{LaunchSpec, spawn};
+use relive_process::launch::spawn;
 use relive_process::maps::MemoryMap;
 use relive_process::memory::Memory;
 use relive_process::stop::{StopOptions, stop};

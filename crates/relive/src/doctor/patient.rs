@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use relive_process::agent::{AgentLink, AgentListener};
-use relive_process::launch::{self, AgentSpec, Child, LaunchSpec};
+use relive_process::LaunchSpec;
+use relive_process::launch::{self, AgentSpec, Child};
 use relive_process::memory::Memory;
 use relive_process::stop::{self, StopOptions};
 
