@@ -85,6 +85,13 @@ pub trait Control: Sized {
     fn resume(stopped: Self::Stopped<'_>) -> Result<()>;
 }
 
+/// A process of the system that this is compiled for.
+#[cfg(target_os = "linux")]
+pub type Native = linux::Process;
+/// A process of the system that this is compiled for.
+#[cfg(target_os = "macos")]
+pub type Native = macos::Process<macos::sys::Mach>;
+
 /// A program that was started.
 #[derive(Debug)]
 pub struct Spawned<P: Control> {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::guest::{Guest, agent_library, fifo};
 use crate::support::PATIENCE;
-use relive_process::Error;
+use relive_process::{Error, LaunchSpec};
 use relive_process::agent::{AgentLink, AgentListener};
 use relive_process::launch::spawn;
 use relive_process::maps::MemoryMap;
