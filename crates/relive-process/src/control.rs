@@ -21,7 +21,7 @@ pub trait Control: Sized {
     type System;
     /// A started program, for its number and its end.
     type Child;
-    /// Keeps a new program from its first instruction. It begins when this is dropped, or relive is killed.
+    /// Keeps a new program from its first instruction. It begins when this is dropped; on Linux also when relive is killed.
     type Held;
     /// Keeps all threads from running. They go on when this is dropped, or relive is killed.
     type Stopped<'a>
@@ -124,7 +124,8 @@ pub fn warning(pid: u32, why: &Error) -> String {
 
 /// Those of `regions`, which are in address order, that hold `len` bytes from `addr` on without a gap.
 fn covering(regions: &[Region], addr: LiveAddr, len: usize, pid: u32) -> Result<&[Region]> {
-    let not_mapped = |at| Error::Fatal(format!("cannot write {len} bytes at {addr} of process {pid}: {at} is not mapped"));
+    let not_mapped =
+        |at| Error::Fatal(format!("cannot write {len} bytes at {addr} of process {pid}: {at} is not mapped"));
     let end = addr.0.checked_add(len as u64).map(LiveAddr).ok_or_else(|| not_mapped(addr))?;
     let first = regions.partition_point(|region| region.end <= addr);
     let mut covered = addr;

@@ -147,11 +147,7 @@ pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
 }
 
 /// The whole life of the tracing thread.
-fn stop_threads(
-    memory: &Memory,
-    deadline: Duration,
-    hand_over: &dyn Fn(Result<Vec<Thread>>),
-) -> Result<Duration> {
+fn stop_threads(memory: &Memory, deadline: Duration, hand_over: &dyn Fn(Result<Vec<Thread>>)) -> Result<Duration> {
     // Without the permission the stop only takes longer when the program keeps all processors busy.
     let _ = sys::raise_priority();
     sys::nap_exactly();

@@ -21,7 +21,7 @@ use std::io;
 
 use super::{Control, Region, Spawned, covering, is_its_own};
 use crate::{Addresses, Error, LaunchSpec, LiveAddr, Protection, Result};
-use kernel::{DISABLE_ASLR, Kernel, KernReturn, SIGCONT, START_SUSPENDED, ShareMode, TaskPort, VmProt, VmRegion};
+use kernel::{DISABLE_ASLR, KernReturn, Kernel, SIGCONT, START_SUSPENDED, ShareMode, TaskPort, VmProt, VmRegion};
 use unlocked::Unlocked;
 
 /// How often what must be undone is tried.

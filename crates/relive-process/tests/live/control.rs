@@ -166,7 +166,9 @@ fn what_is_shared_or_has_no_page_is_refused_by_name_and_not_altered() {
     let target = Target::new("maps", Addresses::Random);
     let (_ending, process) = target.run();
     let before = protections(&process);
-    for (place, letters) in [(SharedReadOnly, "r--s"), (Shared, "rw-s"), (SharedClosed, "---s"), (SharedAnonymous, "rw-s")] {
+    for (place, letters) in
+        [(SharedReadOnly, "r--s"), (Shared, "rw-s"), (SharedClosed, "---s"), (SharedAnonymous, "rw-s")]
+    {
         let Err(Error::Denied(text)) = process.write(target.place(place), b"new") else { panic!("{place:?}") };
         let name = if place == SharedAnonymous { "/dev/zero (deleted)" } else { "/file" };
         for part in [&format!("process {}", process.pid()), letters, &format!("{name}` is shared")] {

@@ -38,7 +38,8 @@ pub(super) fn spawn(spec: &LaunchSpec) -> Result<(Child, Result<Held>)> {
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let mut command = launch::command(spec);
     sys::meet(&mut command, ours.as_raw_fd(), theirs.as_raw_fd());
-    let pending = Tracer::begin(format!("the new `{}`", spec.program.display()), move |hand_over| hold(ours, hand_over))?;
+    let pending =
+        Tracer::begin(format!("the new `{}`", spec.program.display()), move |hand_over| hold(ours, hand_over))?;
     let child = launch::start(&mut command, spec);
     // If there is no child, its end is closed now and the thread ends.
     drop(theirs);

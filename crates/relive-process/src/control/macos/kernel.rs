@@ -172,7 +172,8 @@ impl KernReturn {
 
 impl fmt::Display for KernReturn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = KernReturn::NAMES.iter().find(|(code, _)| code == self).map_or("the kernel's answer", |(_, name)| name);
+        let name =
+            KernReturn::NAMES.iter().find(|(code, _)| code == self).map_or("the kernel's answer", |(_, name)| name);
         write!(f, "{name} ({:#x})", self.0)
     }
 }

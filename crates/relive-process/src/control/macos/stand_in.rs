@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use super::kernel::{Answer, DISABLE_ASLR, Kernel, KernReturn, SIGCONT, START_SUSPENDED, ShareMode, TaskPort, VmProt, VmRegion};
+use super::kernel::{
+    Answer, DISABLE_ASLR, KernReturn, Kernel, SIGCONT, START_SUSPENDED, ShareMode, TaskPort, VmProt, VmRegion,
+};
 use crate::{LaunchSpec, LiveAddr};
 
 /// Where programs are without randomisation, as on 64-bit Macs.
@@ -206,7 +208,8 @@ impl World {
     }
 
     fn peek(&self, pid: u32, addr: u64, len: usize) -> Option<Vec<u8>> {
-        let at = |at: u64| Some(self.page(pid, at & !(self.page_size - 1))?[usize::try_from(at % self.page_size).ok()?]);
+        let at =
+            |at: u64| Some(self.page(pid, at & !(self.page_size - 1))?[usize::try_from(at % self.page_size).ok()?]);
         (addr..addr + len as u64).map(at).collect()
     }
 

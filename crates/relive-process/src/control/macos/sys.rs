@@ -13,7 +13,7 @@ use mach2::kern_return::{KERN_INVALID_ARGUMENT, KERN_SUCCESS, kern_return_t};
 use mach2::traps::mach_task_self;
 use mach2::vm_region::vm_region_submap_short_info_64;
 
-use super::kernel::{Answer, Kernel, KernReturn, ShareMode, TaskPort, VmProt, VmRegion};
+use super::kernel::{Answer, KernReturn, Kernel, ShareMode, TaskPort, VmProt, VmRegion};
 use crate::{LaunchSpec, LiveAddr};
 
 unsafe extern "C" {
@@ -199,7 +199,8 @@ struct Attributes(libc::posix_spawnattr_t);
 impl Attributes {
     /// With `flags`, and with the signals as a program expects them: relive ignores one and may block others.
     fn new(flags: i16) -> io::Result<Attributes> {
-        let own = i16::try_from(libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK).map_err(io::Error::other)?;
+        let own =
+            i16::try_from(libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK).map_err(io::Error::other)?;
         let mut attributes = ptr::null_mut();
         // SAFETY: makes a record behind the pointer, which lives through the call.
         answered(unsafe { libc::posix_spawnattr_init(&raw mut attributes) })?;

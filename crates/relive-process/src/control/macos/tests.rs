@@ -1,6 +1,6 @@
 //! Control of a process on macOS, against the stand-in of its kernel.
 
-use super::kernel::{Kernel, KernReturn, ShareMode, VmProt};
+use super::kernel::{KernReturn, Kernel, ShareMode, VmProt};
 use super::stand_in::{BASE, CODE, Fault, StandIn};
 use super::{Control, Process};
 use crate::control::warning;
@@ -72,15 +72,22 @@ fn copies_are_asked_for_where_the_maximum_forbids_writing_and_code_is_flushed_be
         "0x100000000 0x4000 r-x",
     ];
     assert_eq!(protects, expected);
-    let place = |call: &str| calls.iter().position(|made| made == call).unwrap_or_else(|| panic!("no {call}: {calls:#?}"));
-    let order = ["suspend", "write 0x100002000", "flush 0x100000000 0x4000", "protect 0x100000000 0x4000 r-x", "resume"];
+    let place =
+        |call: &str| calls.iter().position(|made| made == call).unwrap_or_else(|| panic!("no {call}: {calls:#?}"));
+    let order =
+        ["suspend", "write 0x100002000", "flush 0x100000000 0x4000", "protect 0x100000000 0x4000 r-x", "resume"];
     assert!(order.map(place).is_sorted(), "{calls:#?}");
     assert_eq!(calls.iter().filter(|call| call.starts_with("flush")).count(), 1, "data is not flushed");
 }
 
 #[test]
 fn whatever_call_fails_once_the_protections_come_back_and_no_port_is_left() {
-    let codes = [KernReturn::RESOURCE_SHORTAGE, KernReturn::PROTECTION_FAILURE, KernReturn::ABORTED, KernReturn::INVALID_ARGUMENT];
+    let codes = [
+        KernReturn::RESOURCE_SHORTAGE,
+        KernReturn::PROTECTION_FAILURE,
+        KernReturn::ABORTED,
+        KernReturn::INVALID_ARGUMENT,
+    ];
     for code in codes {
         let mut failures = 0;
         for number in 1.. {
@@ -102,7 +109,8 @@ fn whatever_call_fails_once_the_protections_come_back_and_no_port_is_left() {
 
 #[test]
 fn a_task_that_dies_at_any_call_is_gone_and_no_port_is_left() {
-    let codes = [KernReturn::SEND_INVALID_DEST, KernReturn::INVALID_TASK, KernReturn::TERMINATED, KernReturn::INVALID_ARGUMENT];
+    let codes =
+        [KernReturn::SEND_INVALID_DEST, KernReturn::INVALID_TASK, KernReturn::TERMINATED, KernReturn::INVALID_ARGUMENT];
     for code in codes {
         let mut gone = 0;
         for number in 1.. {
@@ -143,7 +151,13 @@ fn a_protection_that_does_not_come_back_is_told_with_its_place() {
 #[test]
 fn memory_that_is_shared_is_refused_by_name_and_not_touched() {
     let page_size = 0x4000;
-    let shared = [None, Some(ShareMode::PRIVATE), Some(ShareMode::TRUE_SHARED), Some(ShareMode::LARGE_PAGE), Some(ShareMode(99))];
+    let shared = [
+        None,
+        Some(ShareMode::PRIVATE),
+        Some(ShareMode::TRUE_SHARED),
+        Some(ShareMode::LARGE_PAGE),
+        Some(ShareMode(99)),
+    ];
     for share in shared {
         for protection in [DATA, READ] {
             let (kernel, pid) = program(page_size);
@@ -189,7 +203,8 @@ fn regions_are_listed_and_what_may_be_read_is_read() {
     let (kernel, pid) = program(0x1000);
     let process = Process::attach(&kernel, pid).expect("it may be reached");
     let regions = process.regions().expect("it lives");
-    let listed: Vec<String> = regions.iter().map(|region| format!("{} {} {}", region.start, region.protection, region.name)).collect();
+    let listed: Vec<String> =
+        regions.iter().map(|region| format!("{} {} {}", region.start, region.protection, region.name)).collect();
     let expected = [
         "0x100000000 r-xp SM_COW",
         "0x100001000 r--p SM_COW",
@@ -252,7 +267,12 @@ fn a_program_that_cannot_be_reached_runs_and_the_warning_names_it_and_what_to_do
     let spawned = Process::spawn(&kernel, &spec(Addresses::Fixed)).expect("it starts all the same");
     let Err(why @ Error::Denied(_)) = &spawned.reach else { panic!("{:?}", spawned.reach) };
     let text = warning(spawned.pid, why);
-    for part in [&format!("process {}", spawned.pid)[..], "KERN_FAILURE (0x5)", "com.apple.security.cs.debugger", "get-task-allow"] {
+    for part in [
+        &format!("process {}", spawned.pid)[..],
+        "KERN_FAILURE (0x5)",
+        "com.apple.security.cs.debugger",
+        "get-task-allow",
+    ] {
         assert!(text.contains(part), "{text}");
     }
     assert!(kernel.runs(spawned.pid), "it was let go");

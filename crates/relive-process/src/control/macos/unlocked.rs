@@ -4,7 +4,7 @@
 //! that is writable and executable. What it does not give back is the maximum protection of pages that had to be copied:
 //! copies may be made writable again, and the kernel has no call that takes that back and leaves the rest.
 
-use super::kernel::{Kernel, KernReturn, VmProt, VmRegion};
+use super::kernel::{KernReturn, Kernel, VmProt, VmRegion};
 use super::{Pages, Process, insist};
 use crate::{Error, Result};
 
