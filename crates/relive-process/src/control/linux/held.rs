@@ -89,3 +89,27 @@ fn wait_for_exec(pid: u32, until: Instant) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_program_begins_when_its_holder_is_gone_before_it_could_hold_it() {
+        let (mut ours, theirs) = UnixStream::pair().expect("a pair can be made");
+        let mut command = Command::new("true");
+        sys::meet(&mut command, ours.as_raw_fd(), theirs.as_raw_fd());
+        let (tell, told) = channel();
+        let starter = std::thread::spawn(move || tell.send(command.status()));
+        let mut pid = [0; 4];
+        ours.read_exact(&mut pid).expect("it says its number");
+        drop(ours);
+        let status = told.recv_timeout(DEADLINE).expect("it must not wait for ever");
+        assert!(status.is_ok_and(|status| status.success()));
+        drop(theirs);
+        assert!(starter.join().is_ok_and(|told| told.is_ok()));
+    }
+}
