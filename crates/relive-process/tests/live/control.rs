@@ -133,7 +133,7 @@ fn a_held_program_has_not_begun_and_what_is_written_is_what_it_begins_with() {
     assert_eq!((spawned.child.wait(), target.word(5)), (Ok(7), 42));
 }
 
-/// Where memory is what, without where the stack and heap have grown to.
+/// What is mapped and how it is protected.
 fn protections(process: &Native) -> Vec<Region> {
     process.regions().expect("it lives")
 }
@@ -147,7 +147,7 @@ fn private_memory_is_written_whatever_its_protection_and_the_protection_stays() 
     let before = protections(&process);
     for place in [Code, Constant, ReadOnlyFile, ClosedFile, Closed, SealedFile, SealedClosed, Vdso] {
         let addr = target.place(place);
-        // Not at the start of `main`: it is in a system call that comes back there.
+        // The first bytes of `main` are behind it for good.
         process.write(addr, b"new").unwrap_or_else(|why| panic!("{place:?}: {why}"));
         let mut bytes = [0; 3];
         process.read(addr, &mut bytes).expect("it is mapped");
