@@ -3,10 +3,10 @@
 //! The child's standard streams, process group and terminal are relive's own; it inherits one more descriptor, the
 //! agent's listening socket, which the agent takes away before `main`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,26 +14,11 @@ use std::time::Duration;
 use relive_wire::agent::{ENV_DIR, ENV_FD, ENV_PRELOAD};
 
 use crate::agent::AgentListener;
-use crate::{Error, Result, sys};
+use crate::{Addresses, Error, LaunchSpec, Result, sys};
 
 /// Least number of the inherited descriptor: out of the way of programs that count on the low ones being free.
 const LEAST_FD: RawFd = 100;
 const PRELOAD: &str = "LD_PRELOAD";
-
-/// What to start.
-#[derive(Debug, Clone, Default)]
-pub struct LaunchSpec {
-    /// The executable.
-    pub program: PathBuf,
-    /// Its name for itself, if not the path.
-    pub arg0: Option<OsString>,
-    /// Its arguments.
-    pub args: Vec<OsString>,
-    /// Its whole environment; nothing is inherited.
-    pub env: Vec<(OsString, OsString)>,
-    /// Its working directory; relive's own if absent.
-    pub cwd: Option<PathBuf>,
-}
 
 /// The agent to preload, and where it finds what.
 #[derive(Debug)]
@@ -49,8 +34,19 @@ pub struct AgentSpec<'a> {
 /// Starts the program, with `agent` preloaded if there is one.
 ///
 /// # Errors
-/// `Fatal` with the system's reason if it cannot be started.
+/// `Fatal` with the system's reason if it cannot be started, `Denied` if its addresses may not be fixed.
 pub fn spawn(spec: &LaunchSpec, agent: Option<&AgentSpec<'_>>) -> Result<Child> {
+    let mut command = command(spec);
+    // Reserves the number in this process until the child has its copy.
+    let inherited = agent.map(|agent| preload(&mut command, spec, agent)).transpose()?;
+    if let Some(fd) = &inherited {
+        sys::inherit(&mut command, fd.as_raw_fd());
+    }
+    start(&mut command, spec)
+}
+
+/// What is to be run, without an agent.
+pub(crate) fn command(spec: &LaunchSpec) -> Command {
     let mut command = Command::new(&spec.program);
     command.args(&spec.args).env_clear().envs(spec.env.iter().map(|(key, value)| (key, value)));
     if let Some(arg0) = &spec.arg0 {
@@ -59,11 +55,18 @@ pub fn spawn(spec: &LaunchSpec, agent: Option<&AgentSpec<'_>>) -> Result<Child> 
     if let Some(cwd) = &spec.cwd {
         command.current_dir(cwd);
     }
-    // Reserves the number in this process until the child has its copy.
-    let inherited = agent.map(|agent| preload(&mut command, spec, agent)).transpose()?;
-    if let Some(fd) = &inherited {
-        sys::inherit(&mut command, fd.as_raw_fd());
-    }
+    command
+}
+
+/// Runs it, at the addresses that `spec` asks for.
+pub(crate) fn start(command: &mut Command, spec: &LaunchSpec) -> Result<Child> {
+    let _fixed = match spec.addresses {
+        Addresses::Random => None,
+        Addresses::Fixed => Some(sys::FixedAddresses::begin().map_err(|why| {
+            let text = format!("cannot start `{}` at fixed addresses: {why}", spec.program.display());
+            if why.kind() == std::io::ErrorKind::PermissionDenied { Error::Denied(text) } else { Error::Fatal(text) }
+        })?),
+    };
     let failed = |why: std::io::Error| Error::Fatal(format!("cannot start `{}`: {why}", spec.program.display()));
     let pid = command.spawn().map_err(failed)?.id();
     let handle = sys::open_process(pid).map_err(|why| Error::system(pid, "open a handle", &why))?;

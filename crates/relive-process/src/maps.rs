@@ -6,20 +6,7 @@ use std::path::PathBuf;
 
 use relive_wire::LiveAddr;
 
-use crate::{Error, Result};
-
-/// What a mapping allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Protection {
-    /// Can be read.
-    pub read: bool,
-    /// Can be written.
-    pub write: bool,
-    /// Can be executed.
-    pub execute: bool,
-    /// Writes reach other processes or the file.
-    pub shared: bool,
-}
+use crate::{Error, Protection, Result};
 
 /// One mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]

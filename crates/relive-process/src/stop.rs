@@ -15,9 +15,9 @@ mod restart;
 mod siblings;
 mod stack;
 mod tracee;
-mod tracer;
+pub(crate) mod tracer;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use relive_wire::LiveAddr;
 
@@ -25,6 +25,7 @@ use crate::maps::MemoryMap;
 use crate::memory::Memory;
 use crate::{Result, status, sys};
 use siblings::Siblings;
+use tracee::Tracees;
 use tracer::Tracer;
 
 /// Bytes below the stack pointer that code may use without moving it.
@@ -136,11 +137,25 @@ pub struct Stopped {
 /// allow it, `Gone` if the program has ended or was replaced. In every case all threads run again.
 pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
     let siblings = Siblings::look(memory.pid())?;
-    let (tracer, threads) = Tracer::start(memory.clone(), options.deadline)?;
+    let (to_stop, deadline) = (memory.clone(), options.deadline);
+    let of = format!("process {}", memory.pid());
+    let (tracer, threads) = Tracer::begin(of, move |hand_over| stop_threads(&to_stop, deadline, hand_over))?.wait()?;
     // Dropped with an error, it lets all threads go.
     let stopped = Stopped { threads, memory: memory.clone(), tracer };
     siblings.look_again()?;
     Ok(stopped)
+}
+
+/// The whole life of the tracing thread.
+fn stop_threads(memory: &Memory, deadline: Duration, hand_over: &dyn Fn(Result<Vec<Thread>>)) -> Result<Duration> {
+    // Without the permission the stop only takes longer when the program keeps all processors busy.
+    let _ = sys::raise_priority();
+    sys::nap_exactly();
+    let mut tracees = Tracees::new(memory);
+    let began = Instant::now();
+    hand_over(tracees.stop_all(began + deadline));
+    tracees.release()?;
+    Ok(began.elapsed())
 }
 
 /// What stopping can do here, besides the stopping itself.

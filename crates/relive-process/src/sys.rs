@@ -87,6 +87,54 @@ pub(crate) fn inherit(command: &mut Command, kept: RawFd) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Has the child of `command` tell its number over its end of a socket, and wait for a byte or the end of the other before
+/// it runs the program. `ours` is the end it must let go of, so that it notices when this process is killed. Both must
+/// stay open in this process until the program was started.
+pub(crate) fn meet(command: &mut Command, ours: RawFd, theirs: RawFd) {
+    let prepare = move || {
+        // SAFETY: the child's copy of a descriptor; nothing in the child uses it.
+        unsafe { libc::close(ours) };
+        // SAFETY: no memory is involved.
+        let pid = unsafe { libc::getpid() }.to_ne_bytes();
+        // SAFETY: writes from an array that lives through the call. Should it fail, nobody waits for it.
+        unsafe { libc::write(theirs, pid.as_ptr().cast(), pid.len()) };
+        let mut word = 0_u8;
+        // SAFETY: reads one byte into one byte. Whatever comes of it, the program is run.
+        unsafe { libc::read(theirs, (&raw mut word).cast(), 1) };
+        Ok(())
+    };
+    // SAFETY: `prepare` calls only async-signal-safe functions and allocates nothing: its captures are moved in.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// While it lives, programs that the calling thread starts get the same addresses every time.
+pub(crate) struct FixedAddresses {
+    /// The thread's personality before.
+    before: c_int,
+    /// It is the thread's: the value must not leave it.
+    _here: std::marker::PhantomData<*const ()>,
+}
+
+impl FixedAddresses {
+    pub(crate) fn begin() -> io::Result<FixedAddresses> {
+        /// Asks and changes nothing (`personality(2)`).
+        const ASK: libc::c_ulong = 0xffff_ffff;
+        // SAFETY: no memory is involved.
+        let before = unsafe { libc::personality(ASK) };
+        checked(before.into())?;
+        // SAFETY: affects what this thread runs or forks from now on, and no mapping of this process.
+        checked(unsafe { libc::personality((before | libc::ADDR_NO_RANDOMIZE) as libc::c_ulong) }.into())?;
+        Ok(FixedAddresses { before, _here: std::marker::PhantomData })
+    }
+}
+
+impl Drop for FixedAddresses {
+    fn drop(&mut self) {
+        // SAFETY: as above; the thread gets back what it had.
+        unsafe { libc::personality(self.before as libc::c_ulong) };
+    }
+}
+
 /// A descriptor that stands for the process, whatever happens to its number.
 pub(crate) fn open_process(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: no memory is involved.

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use crate::guest::{Guest, agent_library, fifo};
 use crate::support::PATIENCE;
-use relive_process::Error;
 use relive_process::agent::{AgentLink, AgentListener};
-use relive_process::launch::{LaunchSpec, spawn};
+use relive_process::launch::spawn;
 use relive_process::maps::MemoryMap;
 use relive_process::memory::Memory;
 use relive_process::stop::{StopOptions, stop};
+use relive_process::{Error, LaunchSpec};
 use relive_wire::NearLayout;
 use relive_wire::near::{ARENA_COUNT, CONTROL_TABLE_WORD, GRANULE_SIZE, GRANULES, IMAGE_BIAS};
 use relive_wire::reserve::{RESERVE_ALIGN, RESERVE_SIZE, reserve_template};

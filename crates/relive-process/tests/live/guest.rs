@@ -5,8 +5,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::support::PATIENCE;
+use relive_process::LaunchSpec;
 use relive_process::agent::{AgentLink, AgentListener};
-use relive_process::launch::{AgentSpec, Child, LaunchSpec, spawn};
+use relive_process::launch::{AgentSpec, Child, spawn};
 
 /// The agent's directory, below the program's.
 const IMAGES: &str = "images";

@@ -2,6 +2,7 @@
 
 mod agent;
 mod calls;
+mod control;
 mod guest;
 mod states;
 mod stop;

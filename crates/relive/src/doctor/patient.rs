@@ -5,8 +5,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
+use relive_process::LaunchSpec;
 use relive_process::agent::{AgentLink, AgentListener};
-use relive_process::launch::{self, AgentSpec, Child, LaunchSpec};
+use relive_process::launch::{self, AgentSpec, Child};
 use relive_process::memory::Memory;
 use relive_process::stop::{self, StopOptions};
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use relive_process::agent::{AgentLink, AgentListener};
-use relive_process::launch::{self, AgentSpec, Child, LaunchSpec};
+use relive_process::launch::{self, AgentSpec, Child};
 use relive_process::memory::Memory;
-use relive_process::{FileId, MappedFile};
+use relive_process::{FileId, LaunchSpec, MappedFile};
 use relive_wire::LiveAddr;
 
 use crate::Error;
@@ -76,6 +76,7 @@ impl Program {
             args: launch.argv.iter().skip(1).cloned().collect(),
             env: launch.env.clone(),
             cwd: Some(launch.cwd.clone()),
+            ..LaunchSpec::default()
         };
         if !is_dynamic(&baseline.exe)? {
             let child = Arc::new(launch::spawn(&spec, None)?);
