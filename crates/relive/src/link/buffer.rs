@@ -216,6 +216,14 @@ impl Buffer {
         Ok(())
     }
 
+    /// Leaves an atom out: it gets no address from [`Buffer::place_all`].
+    pub fn exclude(&mut self, object: ObjectId, section: SectionId) {
+        let index = self.atom_of.get(&(object.0, section)).copied();
+        if let Some(atom) = index.and_then(|index| self.atoms.get_mut(index)) {
+            (atom.at, atom.foreign) = (None, true);
+        }
+    }
+
     fn touch_defined(&mut self, object: usize, section: SectionId, of: &Object) {
         for id in of.defined_in(section) {
             let symbol = of.symbol(*id);
@@ -232,7 +240,8 @@ impl Buffer {
     /// If they do not end within the address space.
     pub fn place_all(&mut self, roles: &[Role], mut at: u64) -> Result<u64, LinkError> {
         for index in 0..self.atoms.len() {
-            let Some(atom) = self.atoms.get(index).filter(|atom| atom.at.is_none()) else { continue };
+            let is_open = |atom: &&Atom| atom.at.is_none() && !atom.foreign;
+            let Some(atom) = self.atoms.get(index).filter(is_open) else { continue };
             let (object, section) = (ObjectId(atom.object), atom.section);
             let Some(data) = self.objects.get(object.0).map(|object| object.section(section)) else { continue };
             if roles.contains(&data.role) {

@@ -6,13 +6,13 @@
 //! so nothing needs to know where the program was loaded. What an instruction can reach only when it is near is refused by
 //! name. It judges nothing: whoever uses a jump table answers for types himself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::arch::Machine;
 use crate::binary::archive::ArchiveIndex;
 use crate::binary::executable::{ExeSymbol, LinkAddr, Snapshot};
-use crate::binary::object::{Binding, NameId, Object, Place, Role, SectionId, Symbol, SymbolKind};
+use crate::binary::object::{Binding, NameId, Object, Place, Role, SectionId, Symbol, SymbolId, SymbolKind};
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, ObjectId, Room};
 use crate::link::shared::{Dynamic, FIRST, Named, Part, SEGMENT_ALIGN, SharedObject};
@@ -60,88 +60,163 @@ pub fn patch(
         LinkError("the program does not export `main`, which the runtime counts from; link it with `-rdynamic`".into())
     })?;
     let mut draft = Draft::default();
-    let objects = draft.close(host, objects, archives)?;
-    let machine = objects.first().map_or(Machine::X86_64, |object| object.machine);
+    for object in objects {
+        draft.add(object);
+    }
+    draft.match_functions(host);
+    draft.reach(host, archives)?;
+    let machine = draft.objects.first().map_or(Machine::X86_64, |object| object.machine);
     // The thread pointer, on the scale of the program's thread-local symbols, which count from the block's start.
     let thread_pointer = host.tp_offset(0).wrapping_neg() as u64;
     let mut buffer = Buffer::new(machine, Room::new(0..0, 0..0), false, thread_pointer);
-    for object in &objects {
+    for object in draft.objects.clone() {
         let id = buffer.add(object.clone())?;
-        draft.bind(host, &mut buffer, id, object)?;
-        draft.match_functions(host, id, object);
+        draft.bind(host, &mut buffer, id, &object)?;
     }
     for (name, at) in &draft.outside {
         buffer.define(*name, *at);
     }
-    let parts = Places::lay_out(&mut buffer, &objects)?;
+    let parts = Places::lay_out(&mut buffer, &draft.objects)?;
     let bytes = parts.resolve(&mut buffer)?;
-    draft.finish(machine, anchor.addr, &buffer, &objects, bytes)
+    draft.finish(machine, anchor.addr, &buffer, bytes)
 }
 
 /// What is found out before anything has an address.
 #[derive(Default)]
 struct Draft {
-    outside: Vec<(NameId, u64)>,
+    objects: Vec<Arc<Object>>,
+    globals: BTreeMap<NameId, (usize, SymbolId)>,
+    /// What the replaced functions need, themselves included.
+    kept: BTreeSet<(usize, SectionId)>,
+    outside: BTreeMap<NameId, u64>,
     imports: Vec<String>,
     new_variables: Vec<String>,
     ambiguous: Vec<String>,
     /// Old address, and the object and symbol that replace it.
-    functions: Vec<(LinkAddr, ObjectId, Symbol)>,
+    functions: Vec<(LinkAddr, usize, SymbolId)>,
 }
 
 impl Draft {
-    /// Adds members of `archives` until everything is defined, by an object, by the program, or by what it imports.
-    fn close(
-        &mut self,
-        host: &Snapshot,
-        mut objects: Vec<Arc<Object>>,
-        archives: &ArchiveIndex,
-    ) -> Result<Vec<Arc<Object>>, LinkError> {
-        let mut defined: BTreeSet<NameId> = BTreeSet::new();
-        let mut seen: BTreeSet<NameId> = BTreeSet::new();
-        let mut missing = Vec::new();
-        let mut next = 0;
-        while let Some(object) = objects.get(next).cloned() {
-            next += 1;
-            let global = |symbol: &&Symbol| symbol.binding != Binding::Local && symbol.place != Place::Undefined;
-            defined.extend(object.symbols.iter().filter(global).map(|symbol| symbol.id));
-            for symbol in object.symbols.iter().skip(1).filter(|symbol| symbol.place == Place::Undefined) {
-                let name = object.name(symbol);
-                if name.is_empty() || defined.contains(&symbol.id) || !seen.insert(symbol.id) {
+    fn add(&mut self, object: Arc<Object>) {
+        let index = self.objects.len();
+        for (number, symbol) in object.symbols.iter().enumerate().skip(1) {
+            let defined = matches!(symbol.place, Place::In(..) | Place::Absolute(_));
+            if defined && symbol.binding != Binding::Local {
+                self.globals.entry(symbol.id).or_insert((index, SymbolId(number as u32)));
+            }
+        }
+        self.objects.push(object);
+    }
+
+    /// Finds the program's functions that the objects' replace.
+    fn match_functions(&mut self, host: &Snapshot) {
+        for (index, object) in self.objects.iter().enumerate() {
+            for (number, symbol) in object.symbols.iter().enumerate() {
+                let (name, defined) = (object.name(symbol), matches!(symbol.place, Place::In(..)));
+                if symbol.kind != SymbolKind::Function || !defined || name.is_empty() || name == ANCHOR {
                     continue;
                 }
-                if let Some(found) = only(host, name, None)? {
-                    self.outside.push((symbol.id, at_host(&found)));
-                } else if host.imports(name) {
-                    self.outside.push((symbol.id, IMPORTS + IMPORT_ROOM * self.imports.len() as u64));
-                    self.imports.push(name.to_owned());
-                } else if symbol.binding == Binding::Weak {
-                    self.outside.push((symbol.id, 0));
-                } else {
-                    missing.push((symbol.id, name.to_owned()));
+                match only(host, name, Some(object)) {
+                    Ok(Some(old)) if old.kind == SymbolKind::Function => {
+                        self.functions.push((old.addr, index, SymbolId(number as u32)));
+                    }
+                    Ok(_) => {}
+                    Err(_) => self.ambiguous.push(name.to_owned()),
                 }
             }
-            if next == objects.len()
-                && let Some(member) = take_member(&mut missing, &defined, archives)?
-            {
-                objects.push(Arc::new(member));
+        }
+    }
+
+    /// Follows references from the replaced functions. An object also holds code that nothing refers to, which a linker
+    /// drops. What no object defines is the program's, imported, or taken out of `archives`.
+    fn reach(&mut self, host: &Snapshot, archives: &ArchiveIndex) -> Result<(), LinkError> {
+        let place = |(_, index, id): &(LinkAddr, usize, SymbolId)| {
+            let Place::In(section, _) = self.objects.get(*index)?.symbol(*id).place else { return None };
+            Some((*index, section))
+        };
+        let mut next: Vec<(usize, SectionId)> = self.functions.iter().filter_map(place).collect();
+        let mut missing = BTreeSet::new();
+        while let Some((index, section)) = next.pop() {
+            if !self.kept.insert((index, section)) {
+                continue;
+            }
+            let Some(object) = self.objects.get(index).cloned() else { continue };
+            let frames = object.frames.of.get(&section).map_or(&[][..], Vec::as_slice);
+            let unwind = frames.iter().flat_map(|frame| {
+                let cie = object.frames.cies.get(frame.cie).map_or(&[][..], |cie| cie.relocs.as_slice());
+                frame.fde.relocs.iter().chain(cie)
+            });
+            for reloc in object.section(section).relocs.iter().chain(unwind) {
+                match self.referent(host, archives, index, reloc.symbol)? {
+                    Referent::Own(section) => next.push(section),
+                    Referent::Outside => {}
+                    Referent::Missing => {
+                        missing.insert(object.name(object.symbol(reloc.symbol)).to_owned());
+                    }
+                }
             }
         }
-        missing.retain(|(id, _)| !defined.contains(id));
-        let names: Vec<&str> = missing.iter().map(|(_, name)| name.as_str()).collect();
-        match names.as_slice() {
-            [] => Ok(objects),
-            names => Err(LinkError(format!(
-                "neither the program nor what was given defines `{}`; give the objects or libraries that do",
-                names.join("`, `")
-            ))),
+        if missing.is_empty() {
+            return Ok(());
         }
+        let names: Vec<&str> = missing.iter().map(String::as_str).collect();
+        Err(LinkError(format!(
+            "neither the program nor what was given defines `{}`; give the objects or libraries that do",
+            names.join("`, `")
+        )))
+    }
+
+    fn referent(
+        &mut self,
+        host: &Snapshot,
+        archives: &ArchiveIndex,
+        index: usize,
+        id: SymbolId,
+    ) -> Result<Referent, LinkError> {
+        let Some(object) = self.objects.get(index).cloned() else { return Ok(Referent::Missing) };
+        let symbol = object.symbol(id);
+        if let (Place::In(section, _), Binding::Local) = (symbol.place, symbol.binding) {
+            return Ok(Referent::Own((index, section)));
+        }
+        if let Some((index, id)) = self.globals.get(&symbol.id)
+            && let Some(Place::In(section, _)) = self.objects.get(*index).map(|object| object.symbol(*id).place)
+        {
+            return Ok(Referent::Own((*index, section)));
+        }
+        let name = object.name(symbol);
+        if name.is_empty() || self.outside.contains_key(&symbol.id) {
+            return Ok(Referent::Outside);
+        }
+        let at = if let Some(found) = only(host, name, None)? {
+            at_host(&found)
+        } else if host.imports(name) {
+            self.imports.push(name.to_owned());
+            IMPORTS + IMPORT_ROOM * (self.imports.len() as u64 - 1)
+        } else if let Some(member) = member(name, archives)? {
+            self.add(Arc::new(member));
+            let found = self.globals.get(&symbol.id).copied();
+            let of = found.and_then(|(index, id)| Some((index, self.objects.get(index)?.symbol(id).place)));
+            return Ok(match of {
+                Some((index, Place::In(section, _))) => Referent::Own((index, section)),
+                Some(_) | None => Referent::Missing,
+            });
+        } else if symbol.binding == Binding::Weak {
+            0
+        } else {
+            return Ok(Referent::Missing);
+        };
+        self.outside.insert(symbol.id, at);
+        Ok(Referent::Outside)
     }
 
     /// Leads variables and thread-locals that the program has to the program's.
     fn bind(&mut self, host: &Snapshot, buffer: &mut Buffer, id: ObjectId, object: &Object) -> Result<(), LinkError> {
         for (number, section) in object.sections.iter().enumerate() {
             let at = SectionId(number as u32);
+            if !self.kept.contains(&(id.0, at)) {
+                buffer.exclude(id, at);
+                continue;
+            }
             if section.name.starts_with(".init_array") || section.name.starts_with(".ctors") {
                 return Err(LinkError(format!("`{}`: a constructor, which would run again", section.name)));
             }
@@ -169,29 +244,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Finds the program's functions that the object's replace.
-    fn match_functions(&mut self, host: &Snapshot, id: ObjectId, object: &Object) {
-        for symbol in object.symbols.iter().filter(|symbol| symbol.kind == SymbolKind::Function) {
-            let (name, defined) = (object.name(symbol), matches!(symbol.place, Place::In(..)));
-            if !defined || name.is_empty() || name == ANCHOR {
-                continue;
-            }
-            match only(host, name, Some(object)) {
-                Ok(Some(old)) if old.kind == SymbolKind::Function => {
-                    self.functions.push((old.addr, id, symbol.clone()));
-                }
-                Ok(_) => {}
-                Err(_) => self.ambiguous.push(name.to_owned()),
-            }
-        }
-    }
-
     fn finish(
         self,
         machine: Machine,
         old_anchor: LinkAddr,
         buffer: &Buffer,
-        objects: &[Arc<Object>],
         bytes: Bytes,
     ) -> Result<JumpPatch, LinkError> {
         let mut relocations = Vec::new();
@@ -210,7 +267,7 @@ impl Draft {
             }
         }
         let mut symbols = Vec::new();
-        for (number, object) in objects.iter().enumerate() {
+        for (number, object) in self.objects.iter().enumerate() {
             symbols.extend(functions(object).filter_map(|(symbol, section, offset)| {
                 let (start, _) = buffer.atom(ObjectId(number), section)?;
                 let (name, size) = (object.name(symbol).to_owned(), symbol.size);
@@ -218,9 +275,10 @@ impl Draft {
             }));
         }
         let mut map = Vec::new();
-        for (old, id, symbol) in &self.functions {
-            let Place::In(section, offset) = symbol.place else { continue };
-            if let Some((start, _)) = buffer.atom(*id, section) {
+        for (old, index, id) in &self.functions {
+            let place = self.objects.get(*index).map(|object| object.symbol(*id).place);
+            let Some(Place::In(section, offset)) = place else { continue };
+            if let Some((start, _)) = buffer.atom(ObjectId(*index), section) {
                 map.push((*old, start + offset));
             }
         }
@@ -267,20 +325,18 @@ fn only(host: &Snapshot, name: &str, object: Option<&Object>) -> Result<Option<E
     }
 }
 
-fn take_member(
-    missing: &mut Vec<(NameId, String)>,
-    defined: &BTreeSet<NameId>,
-    archives: &ArchiveIndex,
-) -> Result<Option<Object>, LinkError> {
-    missing.retain(|(id, _)| !defined.contains(id));
-    for (id, name) in missing.iter() {
-        let member = archives.find(*id).map_err(|error| LinkError(format!("looking for `{name}`: {error}")))?;
-        if let Some(member) = member {
-            let object = Object::parse(member.data);
-            return Ok(Some(object.map_err(|error| LinkError(format!("`{}`: {error}", member.name)))?));
-        }
-    }
-    Ok(None)
+fn member(name: &str, archives: &ArchiveIndex) -> Result<Option<Object>, LinkError> {
+    let member =
+        archives.find(NameId::of(name)).map_err(|error| LinkError(format!("looking for `{name}`: {error}")))?;
+    let Some(member) = member else { return Ok(None) };
+    Object::parse(member.data).map(Some).map_err(|error| LinkError(format!("`{}`: {error}", member.name)))
+}
+
+/// What a reference leads to.
+enum Referent {
+    Own((usize, SectionId)),
+    Outside,
+    Missing,
 }
 
 fn functions(object: &Object) -> impl Iterator<Item = (&Symbol, SectionId, u64)> {
