@@ -7,6 +7,7 @@
 mod arena;
 mod debug;
 mod layout;
+pub mod macho;
 mod recheck;
 mod relocate;
 mod symbols;
