@@ -145,6 +145,17 @@ fn pages_are_of_the_kind_that_takes_more() {
 }
 
 #[test]
+fn encodings_are_numbered_with_eight_bits() {
+    // 200 rules three times over, then 200 others once: 127 are common, and a page can number 129 of its own.
+    let rule = |number: u32| 0x0400_0000 | if number < 600 { number % 200 } else { number };
+    let many: Vec<_> = (0..800).map(|number| function(number * 16, 16, rule(number))).collect();
+    let bytes = write(&many).unwrap();
+    assert_eq!((word(&bytes, 8), pages(&bytes)), (127, vec![(3, 656), (2, 144)]));
+    let info = UnwindInfo::parse(&bytes).unwrap();
+    assert_eq!(info.lookup(ImageOffset(655 * 16)).unwrap().map(|found| found.encoding), Some(Encoding(rule(655))));
+}
+
+#[test]
 fn too_many_personalities_are_named() {
     let with = |number: u32| UnwindEntry {
         personality: Some(ImageOffset(0x4000 + number * 8)),
