@@ -5,6 +5,7 @@
 
 pub mod compact_unwind;
 pub mod data_in_code;
+pub mod eh_frame;
 pub mod unwind_info;
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! `__unwind_info` written and read again: any list of functions, held against a reader that is not ours, and damaged.
 //!
-//! What linkers write is in `compact_unwind_linked.rs`.
+//! What a linker writes is in `linked.rs`.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;

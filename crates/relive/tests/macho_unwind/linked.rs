@@ -1,18 +1,12 @@
 //! `__unwind_info` as a linker writes it, and as relive does for the same functions.
 //!
-//! clang makes Mach-O objects of functions with all kinds of frames, rustc's ld64.lld links them. Then, for the start,
-//! the middle and the last byte of every function: relive's reader says of the linker's section what llvm-objdump and
-//! `macho-unwind-info` say of it, and relive's section, made from the objects' own entries, says the same as the
-//! linker's. Personality functions are compared by the pointer that their number leads to. One difference is explained:
-//! of functions in mode DWARF the linker lists the LSDA but does not say so in the encoding, and relive does neither, as
-//! unwinders take it from the FDE.
+//! For the start, the middle and the last byte of every function: relive's reader says of the linker's section what
+//! llvm-objdump and `macho-unwind-info` say of it, and relive's section, made from the objects' own entries, says the
+//! same as the linker's. Personality functions are compared by the pointer that their number leads to. One difference is
+//! explained: of functions in mode DWARF the linker lists the LSDA but does not say so in the encoding, and relive does
+//! neither, as unwinders take it from the FDE.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
 use relive::link::macho::ImageOffset;
@@ -22,104 +16,7 @@ use relive::link::macho::compact_unwind::{
 };
 use relive::link::macho::unwind_info::{Found, UnwindInfo};
 
-/// A machine as clang and the linker call it, and its mode for functions that have an FDE.
-const MACHINES: [(&str, u8); 2] = [("arm64", DWARF_MODE_ARM64), ("x86_64", DWARF_MODE_X86_64)];
-
-/// Frames of many sizes, with and without calls, of up to a dozen registers.
-fn c_source() -> String {
-    let mut source = String::from("long ext(long, ...); void take(void *);\n");
-    for number in 0..400 {
-        let size = [8, 40, 300, 2040, 5000, 70000][number % 6] + number * 8;
-        let calls = number % 9;
-        let _ = write!(source, "long f{number}(long a, long b) {{ ");
-        if number % 3 != 0 {
-            let _ = write!(source, "volatile char room[{size}]; take((void *)room); ");
-        }
-        for value in 0..calls {
-            let _ = write!(source, "long v{value} = ext(a, b + {value}); ");
-        }
-        let sum: Vec<_> = (0..calls).map(|value| format!("v{value} * a")).collect();
-        let sum = if sum.is_empty() { "0".into() } else { sum.join(" + ") };
-        let _ = writeln!(source, "return a * {number} + b + {sum}; }}");
-    }
-    source
-}
-
-/// Functions with a personality function and an LSDA, among others without.
-fn cpp_source() -> String {
-    let mut source = String::from("extern \"C\" int ext(int, ...); struct D { int x; D(int); ~D(); int get(); };\n");
-    for number in 0..300 {
-        let body = match number % 4 {
-            0 => "D d(a); return ext(a) + d.get();",
-            1 => "try { return ext(a); } catch (int e) { return e + a; } catch (...) { ext(1); throw; }",
-            2 => "return a ? ext(a) + 1 : 2;",
-            _ => "D d(a); D e(a + 1); volatile char room[3000]; ext((int)room[a]); return d.get() + e.get();",
-        };
-        let _ = writeln!(source, "int f{number}(int a) {{ ext({number}); {body} }}");
-    }
-    source
-}
-
-fn run(command: &mut Command) -> Vec<u8> {
-    let output = command.output().unwrap_or_else(|why| panic!("cannot start {command:?}: {why}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
-/// The linker that comes with rustc.
-fn linker() -> PathBuf {
-    let said = String::from_utf8(run(Command::new("rustc").arg("-vV"))).unwrap();
-    let host = said.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    let sysroot = String::from_utf8(run(Command::new("rustc").args(["--print", "sysroot"]))).unwrap();
-    Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin/gcc-ld/ld64.lld")
-}
-
-/// An object, and the dynamic library that was linked from it alone.
-struct Linked {
-    name: String,
-    object: Vec<u8>,
-    image: Vec<u8>,
-    /// What llvm-objdump says of the library's section.
-    dump: String,
-}
-
-fn link(machine: &str, name: &str, source: &str, flags: &[&str]) -> Linked {
-    let name = format!("{name}-{machine}");
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compact_unwind").join(&name);
-    fs::create_dir_all(&dir).unwrap();
-    let (input, object, image) = (dir.join("source"), dir.join("it.o"), dir.join("it.dylib"));
-    fs::write(&input, source).unwrap();
-    let target = format!("--target={machine}-apple-macos11");
-    run(Command::new("clang").arg(target).args(flags).arg("-c").arg(&input).arg("-o").arg(&object));
-    let form = ["-dylib", "-arch", machine, "-platform_version", "macos", "11", "11", "-undefined", "dynamic_lookup"];
-    run(Command::new(linker()).args(form).arg(&object).arg("-o").arg(&image));
-    let dump = run(Command::new("llvm-objdump").args(["--macho", "--unwind-info"]).arg(&image));
-    Linked {
-        name,
-        object: fs::read(object).unwrap(),
-        image: fs::read(image).unwrap(),
-        dump: String::from_utf8(dump).unwrap(),
-    }
-}
-
-const C: &[&str] = &["-x", "c", "-fno-builtin"];
-const CPP: &[&str] = &["-x", "c++", "-stdlib=libc++", "-fexceptions", "-fcxx-exceptions", "-fno-rtti"];
-
-/// All programs for all machines, and each machine's mode for functions that have an FDE. Made once.
-fn all() -> &'static [(u8, Linked)] {
-    static ALL: OnceLock<Vec<(u8, Linked)>> = OnceLock::new();
-    let programs = |(machine, dwarf)| {
-        let with = |flags: &[&'static str], more: &[&'static str]| [flags, more].concat();
-        [
-            (dwarf, link(machine, "c-0", &c_source(), &with(C, &["-O0"]))),
-            (dwarf, link(machine, "c-2", &c_source(), &with(C, &["-O2"]))),
-            (dwarf, link(machine, "c-frameless", &c_source(), &with(C, &["-O2", "-fomit-frame-pointer"]))),
-            (dwarf, link(machine, "cpp-0", &cpp_source(), &with(CPP, &["-O0"]))),
-            (dwarf, link(machine, "cpp-frameless", &cpp_source(), &with(CPP, &["-O2", "-fomit-frame-pointer"]))),
-        ]
-    };
-    ALL.get_or_init(|| MACHINES.into_iter().flat_map(programs).collect())
-}
+use crate::build::{Linked, all, section};
 
 /// What llvm-objdump lists: entries, personalities from number 1 on, LSDA rows.
 #[derive(Default)]
@@ -151,11 +48,6 @@ fn parse(dump: &str) -> Dump {
         }
     }
     parsed
-}
-
-fn section<'a>(file: &object::File<'a>, name: &str) -> (u64, &'a [u8]) {
-    let section = file.section_by_name(name).unwrap_or_else(|| panic!("no section {name}"));
-    (section.address(), section.data().unwrap())
 }
 
 /// All that an entry says in mode DWARF is where the FDE is.
