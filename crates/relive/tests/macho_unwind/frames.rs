@@ -227,3 +227,48 @@ fn what_does_not_fit_an_entry_is_refused() {
     assert_eq!(why(plain), Err(format!("{said}has no place for an LSDA")));
     assert_eq!(why(PlacedFde { personality: slot, lsda: None, ..plain }), other);
 }
+
+/// A common entry with something in the personality's place, and two functions, of which the second has an LSDA.
+fn hand_made(in_place: u8) -> EhFrame {
+    let mut bytes = vec![24, 0, 0, 0, 0, 0, 0, 0, 1];
+    bytes.extend(b"zPLR\0\x01\x78\x10\x07\x9b");
+    bytes.extend([in_place, 0, 0, 0, 0x10, 0x10, 0, 0, 0]);
+    for (number, lsda) in [(0_u64, 0_u64), (1, 0x200)] {
+        let at = bytes.len() as u64;
+        bytes.extend(32_u32.to_le_bytes());
+        bytes.extend((at as u32 + 4).to_le_bytes());
+        bytes.extend((0x100 + number * 16).wrapping_sub(at + 8).to_le_bytes());
+        bytes.extend([16, 0, 0, 0, 0, 0, 0, 0, 8]);
+        bytes.extend(if lsda == 0 { 0 } else { lsda - (at + 25) }.to_le_bytes());
+        bytes.extend([0; 3]);
+    }
+    bytes.extend([0; 4]);
+    eh_frame::read(&bytes, LinkAddr(0), &[]).unwrap()
+}
+
+#[test]
+fn common_entries_are_shared_and_no_lsda_stays_none() {
+    let objects = [hand_made(0x11), hand_made(0x22)];
+    let functions = objects.iter().flat_map(|object| object.fdes.iter().map(move |fde| (object, fde)));
+    let placed: Vec<_> = (0..)
+        .zip(functions)
+        .map(|(number, (object, fde))| PlacedFde {
+            object,
+            fde,
+            function: ImageOffset(0x1000 + number * 16),
+            lsda: fde.lsda.map(|lsda| ImageOffset(0x2000 + lsda.0 as u32)),
+            personality: Some(ImageOffset(0x3000)),
+        })
+        .collect();
+    let found: Vec<_> = placed.iter().map(|placed| (placed.fde.function, placed.fde.lsda)).collect();
+    let object = [(LinkAddr(0x100), None), (LinkAddr(0x110), Some(LinkAddr(0x200)))];
+    assert_eq!(found, [object, object].concat());
+    let (bytes, offsets) = eh_frame::write(&placed, ImageOffset(0x4000)).unwrap();
+    assert_eq!((bytes.len(), offsets.as_slice()), (28 + 4 * 36, [28, 64, 100, 136].as_slice()));
+    assert_eq!(
+        (&bytes[28 + 25..28 + 33], &bytes[64 + 25..64 + 29]),
+        ([0; 8].as_slice(), 0xffff_e1a7_u32.to_le_bytes().as_slice())
+    );
+    let given = PlacedFde { lsda: Some(ImageOffset(0x2000)), ..placed[0] };
+    assert!(eh_frame::write(&[given], ImageOffset(0x4000)).is_err());
+}

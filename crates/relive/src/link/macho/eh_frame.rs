@@ -158,11 +158,11 @@ fn resolve(section: &[u8], differences: &[Difference]) -> Result<Vec<u8>, LinkEr
     Ok(bytes)
 }
 
-/// The record at `at`, its length included. A length of 0 ends the section; it is a record of four bytes.
+/// The record at `at`, its length included. A length of 0 ends the section; it is a record of four bytes. The escape to
+/// lengths of 64 bits is longer than any section.
 fn record(section: &[u8], at: usize) -> Result<&[u8], LinkError> {
     let length = word(section, at).ok_or_else(|| unknown("entry", at))?;
-    let end = (length < 0xffff_fff0).then(|| at.checked_add(4)?.checked_add(length as usize)).flatten();
-    let bytes = end.and_then(|end| section.get(at..end));
+    let bytes = section.get(at..).and_then(|rest| rest.get(..(length as usize).checked_add(4)?));
     bytes
         .filter(|bytes| bytes.len() == 4 || bytes.len() >= FUNCTION_FIELD)
         .ok_or_else(|| LinkError(format!("__eh_frame: the entry at offset {at:#x} has a length of {length:#x}")))
