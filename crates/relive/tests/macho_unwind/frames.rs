@@ -70,9 +70,9 @@ fn differences(object: &object::File, section: &object::Section) -> Vec<Differen
         else {
             return None;
         };
-        let addr = |target| match target {
-            RelocationTarget::Symbol(symbol) => LinkAddr(object.symbol_by_index(symbol).unwrap().address()),
-            target => panic!("a relocation to {target:?}"),
+        let addr = |target| {
+            let RelocationTarget::Symbol(symbol) = target else { panic!("a relocation to {target:?}") };
+            LinkAddr(object.symbol_by_index(symbol).unwrap().address())
         };
         let (subtrahend, minuend) = (addr(first.target()), addr(second.target()));
         Some(Difference { at: *at as u32, is_long: r_length == 3, minuend, subtrahend })

@@ -127,10 +127,12 @@ fn placed(linked: &Linked, dwarf: u8, theirs: &UnwindInfo) -> Vec<UnwindEntry> {
 /// By place: the name of the symbol, or of the section.
 fn relocations(object: &object::File) -> BTreeMap<u64, String> {
     let section = object.section_by_name("__compact_unwind").unwrap();
-    let name = |target| match target {
-        RelocationTarget::Symbol(symbol) => object.symbol_by_index(symbol).unwrap().name().unwrap().to_owned(),
-        RelocationTarget::Section(section) => object.section_by_index(section).unwrap().name().unwrap().to_owned(),
-        target => panic!("a relocation to {target:?}"),
+    let name = |target| {
+        if let RelocationTarget::Symbol(symbol) = target {
+            return object.symbol_by_index(symbol).unwrap().name().unwrap().to_owned();
+        }
+        let RelocationTarget::Section(section) = target else { panic!("a relocation to {target:?}") };
+        object.section_by_index(section).unwrap().name().unwrap().to_owned()
     };
     section.relocations().map(|(at, relocation)| (at, name(relocation.target()))).collect()
 }

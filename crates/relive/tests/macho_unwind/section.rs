@@ -135,11 +135,11 @@ fn neighbours_with_one_rule_are_one_entry() {
 
 #[test]
 fn pages_are_of_the_kind_that_takes_more() {
-    let few_rules: Vec<_> = (0..3000).map(|number| function(number * 16, 16, 0x0400_0000 | number % 7)).collect();
+    let few_rules: Vec<_> = (0..3000).map(|number| function(number * 16, 16, 0x0400_0000 + number % 7)).collect();
     assert_eq!(pages(&write(&few_rules).unwrap()), [(3, 1021), (3, 1021), (3, 958)]);
     let all_differ: Vec<_> = (0..1200).map(|number| function(number * 16, 16, 0x0400_0001 + number)).collect();
     assert_eq!(pages(&write(&all_differ).unwrap()), [(2, 511), (2, 511), (3, 178)]);
-    let far_apart: Vec<_> = (0..40).map(|number| function(number << 25, 1 << 25, 0x0400_0000 | number % 2)).collect();
+    let far_apart: Vec<_> = (0..40).map(|number| function(number << 25, 1 << 25, 0x0400_0000 + number % 2)).collect();
     assert_eq!(pages(&write(&far_apart).unwrap()), [(2, 40)]);
     assert!(write(&all_differ).unwrap().len() < 3 * 4096 + 100);
 }
@@ -218,7 +218,7 @@ fn seeds() -> [Vec<u8>; 2] {
             .map(|number| UnwindEntry {
                 personality: (number % 5 == 0).then_some(ImageOffset(0x4000 + number % 3 * 8)),
                 lsda: (number % 4 == 0).then_some(ImageOffset(0x8000 + number)),
-                ..function(0x100 + number * 32, if number % 6 == 0 { 31 } else { 32 }, 0x0400_0000 | number % rules)
+                ..function(0x100 + number * 32, if number % 6 == 0 { 31 } else { 32 }, 0x0400_0000 + number % rules)
             })
             .collect();
         write(&entries).unwrap()

@@ -326,8 +326,9 @@ impl Table {
         let encodings = COMPRESSED_HEADER_SIZE + rows.len() * COMPRESSED_ENTRY_SIZE;
         put(out, [COMPRESSED]);
         put_halves(out, [COMPRESSED_HEADER_SIZE, rows.len(), encodings, own.list.len()]);
-        let number = |encoding| self.common_numbers.get(encoding).or_else(|| own.numbers.get(encoding));
-        put(out, rows.iter().map(|row| row.start - base | number(&row.encoding).unwrap_or(&0) << ENCODING_SHIFT));
+        let number = |encoding: u32| self.common_numbers.get(&encoding).or_else(|| own.numbers.get(&encoding));
+        let entry = |row: &Row| (row.start - base) | (number(row.encoding).unwrap_or(&0) << ENCODING_SHIFT);
+        put(out, rows.iter().map(entry));
         put(out, own.list.iter().copied());
     }
 }
