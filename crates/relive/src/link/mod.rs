@@ -12,6 +12,7 @@ pub mod shared;
 mod arena;
 mod debug;
 mod layout;
+pub mod macho;
 mod recheck;
 mod relocate;
 mod symbols;
