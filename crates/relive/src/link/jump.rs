@@ -393,7 +393,10 @@ impl Places {
         let search = frames.header(self.search, self.frames)?;
         let mut bytes = frames.bytes;
         bytes.extend([0; 4]);
-        for write in buffer.resolve()?.writes {
+        let far = |error: LinkError| {
+            LinkError(format!("{error}; the instruction would have to be near the program, where no library is"))
+        };
+        for write in buffer.resolve().map_err(far)?.writes {
             let mut parts = [&mut constants, &mut text, &mut data].into_iter();
             let field = parts.find_map(|part| {
                 let start = usize::try_from(write.at.checked_sub(part.at)?).ok()?;
