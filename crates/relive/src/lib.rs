@@ -19,5 +19,6 @@ pub mod control;
 pub mod doctor;
 pub mod error;
 pub mod session;
+pub mod snapshots;
 
 pub use error::Error;

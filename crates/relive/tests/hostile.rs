@@ -20,9 +20,11 @@ use relive::arch::EntryPlan;
 use relive::arch::x86_64::ENTRY_JUMP_LEN;
 use relive::binary::archive::ArchiveIndex;
 use relive::binary::bytes::Bytes;
-use relive::binary::executable::{self, LinkAddr, Snapshot};
+use relive::binary::address::LinkAddr;
+use relive::binary::executable;
 use relive::binary::names;
 use relive::binary::object::{NameId, Object, SectionId};
+use relive::binary::snapshot::Snapshot;
 use relive::binary::types::{self, ObjectTypes};
 use relive::diff::pair::{FunctionFacts, ObjectFacts};
 use relive::diff::print::Printer;
@@ -205,7 +207,7 @@ fn executables_are_read() {
             for symbol in exe.symbols(name) {
                 use_symbol(&exe, symbol.addr, symbol.size);
                 let _ = exe.tp_offset(symbol.addr.0);
-                names::readable(exe.file_name(symbol.file));
+                names::readable(exe.unit_name(symbol.unit));
             }
         }
         for addr in [0, 0x1000, 0x1100, 0xffff_ffff, u64::MAX] {
@@ -216,7 +218,8 @@ fn executables_are_read() {
 }
 
 fn use_symbol(exe: &Snapshot, addr: LinkAddr, size: u64) {
-    assert_eq!(exe.link(exe.live(addr, EXE_START), EXE_START), addr);
+    let slide = exe.slide_at(EXE_START);
+    assert_eq!(slide.link(slide.live(addr)), addr);
     let _ = exe.is_shared(addr);
     for len in [size, u64::MAX, 5] {
         let _ = exe.code(addr, len);
@@ -329,7 +332,8 @@ impl World {
     fn patch(&self, cgu: &str, old: Option<NewObject>, new: NewObject) -> Result<Image, LinkError> {
         let replaces = old.is_some();
         let others = self.objects.iter().filter(|object| !replaces || object.cgu != cgu).cloned();
-        let running = Running::new(Arc::clone(&self.exe), EXE_START, others.chain(old).collect());
+        let slide = self.exe.slide_at(EXE_START);
+        let running = Running::new(Arc::clone(&self.exe), slide, others.chain(old).collect());
         let removed = running.by_cgu(0, cgu).into_iter().collect();
         let facts = &mut |asked: &[&NewObject]| vec![Arc::clone(&self.facts); asked.len()];
         let delta = diff::compare(&running, removed, vec![new], facts);
@@ -360,7 +364,7 @@ impl Libraries for Everything {
 fn entries(running: &Running, reach: &Reach) -> Vec<EntryPlan> {
     let live = reach.functions.iter().filter_map(|function| function.live.as_ref());
     let plan = |body: &diff::running::Body| {
-        let link = running.exe.link(body.addr, EXE_START);
+        let link = running.slide.link(body.addr);
         let next = running.exe.next_function(link)?;
         let room = body.size.max(ENTRY_JUMP_LEN as u64).min(next.0.saturating_sub(link.0));
         EntryPlan::examine(body.addr, body.size, running.exe.code(link, room)?).ok()
