@@ -34,8 +34,16 @@ struct Subject {
 
 fn subjects() -> Vec<Subject> {
     let mut all = vec![
-        Subject { name: "250 MB, 120k symbols", binary: large::executable(250_000_000, 120_000), symbol: large::name(7) },
-        Subject { name: "2 GB, 2M symbols", binary: large::executable(2_000_000_000, 2_000_000), symbol: large::name(7) },
+        Subject {
+            name: "250 MB, 120k symbols",
+            binary: large::executable(250_000_000, 120_000),
+            symbol: large::name(7),
+        },
+        Subject {
+            name: "2 GB, 2M symbols",
+            binary: large::executable(2_000_000_000, 2_000_000),
+            symbol: large::name(7),
+        },
     ];
     let driver = driver();
     let snapshot = Snapshot::read(map(&driver)).unwrap();
@@ -61,7 +69,8 @@ fn eager(path: &Path) -> HashMap<String, (u64, u64)> {
     let data = MappedFile::open(path).unwrap();
     let file = object::File::parse(&*data).unwrap();
     let symbols = || file.symbols().filter(|symbol| symbol.is_definition());
-    let named = |symbol: object::Symbol<'_, '_>| Some((symbol.name().ok()?.to_owned(), (symbol.address(), symbol.size())));
+    let named =
+        |symbol: object::Symbol<'_, '_>| Some((symbol.name().ok()?.to_owned(), (symbol.address(), symbol.size())));
     let mut map: HashMap<_, _> = symbols().filter_map(named).collect();
     if map.is_empty() {
         map = file.dynamic_symbols().filter(|symbol| symbol.is_definition()).filter_map(named).collect();

@@ -95,7 +95,8 @@ fn forget(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let ours = |path: &PathBuf| path.extension().is_some_and(|end| end == "index" || end == "unfinished");
     let time = |path: &PathBuf| fs::metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(ours).map(|path| (time(&path), path)).collect();
+    let mut files: Vec<_> =
+        entries.flatten().map(|entry| entry.path()).filter(ours).map(|path| (time(&path), path)).collect();
     files.sort();
     for (_, path) in files.iter().rev().skip(KEPT) {
         let _ = fs::remove_file(path);

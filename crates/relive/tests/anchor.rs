@@ -1,6 +1,7 @@
 //! Where binaries are loaded: in real processes, started from small C programs, and for Mach-O in bytes that stand for the
 //! memory of one.
 
+#[allow(dead_code, reason = "each of the tests uses its part")]
 #[path = "common/macho.rs"]
 mod macho;
 
@@ -63,7 +64,11 @@ fn compile(output: &Path, text: &str, flags: &[&str]) {
 }
 
 fn library(path: &Path, number: u32, id: &str) {
-    compile(path, &LIBRARY.replace("NUMBER", &number.to_string()), &["-shared", "-fPIC", &format!("-Wl,--build-id={id}")]);
+    compile(
+        path,
+        &LIBRARY.replace("NUMBER", &number.to_string()),
+        &["-shared", "-fPIC", &format!("-Wl,--build-id={id}")],
+    );
 }
 
 fn snapshot(path: &Path) -> Snapshot {
@@ -150,7 +155,12 @@ fn copies_of_a_library_have_each_its_slide() {
     library(&path, 1, "sha1");
     library(&other, 2, "sha1");
     fs::copy(&path, &copy).unwrap();
-    let loads = [path.display().to_string(), copy.display().to_string(), format!("new:{}", path.display()), other.display().to_string()];
+    let loads = [
+        path.display().to_string(),
+        copy.display().to_string(),
+        format!("new:{}", path.display()),
+        other.display().to_string(),
+    ];
     let host = Host::start(&program, &loads);
     let binary = snapshot(&path);
     let found = load::anchor::find(&binary, &path, &host.memory()).unwrap();
@@ -241,7 +251,8 @@ fn mach_o_is_found_by_its_header_and_checked_by_its_uuid() {
     mapped.extend(loaded(&other, 0x1_0500_0000, 2, "other", &mut space));
     let one = anchor::find_one(&binary, &mapped, &mut |addr, bytes| space.read(addr, bytes)).unwrap();
     assert_eq!(one.slide.live(LinkAddr(macho::TEXT)), LiveAddr(0x1_0400_0800));
-    let at = |header, space: &Space| anchor::at(&binary, LiveAddr(header), "app", &mut |at, bytes| space.read(at, bytes));
+    let at =
+        |header, space: &Space| anchor::at(&binary, LiveAddr(header), "app", &mut |at, bytes| space.read(at, bytes));
     assert_eq!(at(0x1_0400_0000, &space), Ok(one.slide));
     let why = at(0x1_0500_0000, &space).unwrap_err();
     let AnchorError::Mismatch { what, stated, found, .. } = &why else { panic!("{why}") };

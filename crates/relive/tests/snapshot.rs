@@ -1,5 +1,6 @@
 //! Snapshots of real binaries and of Mach-O files made here; their indexes kept, damaged, cut off and of another binary.
 
+#[allow(dead_code, reason = "each of the tests uses its part")]
 #[path = "common/macho.rs"]
 mod macho;
 
@@ -30,7 +31,7 @@ const PROGRAM: &str = r#"
 static __thread int slot = 3;
 static int counter = 1;
 int shown[3] = {1, 2, 3};
-static __attribute__((noinline)) int helper(int n) { return n * 3 + counter++ + slot; }
+static __attribute__((noinline)) int helper(int n) { return n * 3 + counter++ + slot++; }
 int other(int n) { return helper(n) + 1; }
 int twin(int n) __attribute__((alias("other")));
 extern int puts(const char *);
@@ -39,12 +40,17 @@ int main(void) { puts("x"); return other(4); }
 
 /// `PROGRAM`, compiled with `flags`.
 fn compiled(folder: &Path, name: &str, flags: &[&str]) -> PathBuf {
+    compiled_by("cc", folder, name, flags).expect("a C compiler as `cc`")
+}
+
+/// `None` if there is no such compiler.
+fn compiled_by(cc: &str, folder: &Path, name: &str, flags: &[&str]) -> Option<PathBuf> {
     let (source, output) = (folder.join("program.c"), folder.join(name));
     fs::write(&source, PROGRAM).unwrap();
-    let mut cc = Command::new("cc");
+    let mut cc = Command::new(cc);
     cc.args(["-O1", "-w"]).args(flags).arg("-o").arg(&output).arg(&source);
-    assert!(cc.status().expect("a C compiler as `cc`").success(), "{cc:?}");
-    output
+    assert!(cc.status().ok()?.success(), "{cc:?}");
+    Some(output)
 }
 
 fn read(path: &Path) -> Snapshot {
@@ -59,7 +65,8 @@ fn one(snapshot: &Snapshot, name: &str) -> BinarySymbol {
 
 /// Everything that can be asked about a name or an address.
 fn answers(snapshot: &Snapshot) -> String {
-    let mut out = format!("{:?} {:?} {:?} {:?}", snapshot.identity(), snapshot.kind(), snapshot.segments(), snapshot.tls());
+    let mut out =
+        format!("{:?} {:?} {:?} {:?}", snapshot.identity(), snapshot.kind(), snapshot.segments(), snapshot.tls());
     for symbol in snapshot.all() {
         let name = snapshot.name(&symbol);
         let mut found: Vec<_> = snapshot.symbols(name).collect();
@@ -111,7 +118,10 @@ fn functions_end_where_the_next_begins() {
     for pair in starts.windows(2) {
         let text = snapshot.segments().iter().find(|segment| segment.contains(pair[0])).unwrap();
         assert_eq!(snapshot.next_function(pair[0]), Some(pair[1].min(text.end())));
-        assert_eq!(snapshot.next_function(LinkAddr(pair[0].0 + 1)).map(|next| next >= pair[1].min(text.end())), Some(true));
+        assert_eq!(
+            snapshot.next_function(LinkAddr(pair[0].0 + 1)).map(|next| next >= pair[1].min(text.end())),
+            Some(true)
+        );
         let found = snapshot.function_at(pair[0]).unwrap();
         assert_eq!(found.addr, pair[0]);
     }
@@ -148,6 +158,21 @@ fn kinds_of_elf_files_are_told_apart() {
         assert!(slot.addr.0 < snapshot.tls().size && snapshot.tls().align >= 4);
         assert_eq!(snapshot.code(helper.addr, helper.size).map(<[u8]>::len), Some(helper.size as usize));
     }
+}
+
+#[test]
+fn aarch64_has_no_symbols_for_what_is_code_and_what_is_data() {
+    let dir = folder("aarch64");
+    let Some(path) = compiled_by("aarch64-linux-gnu-gcc", &dir, "program", &["-pie", "-fPIE"]) else {
+        eprintln!("not tested: there is no `aarch64-linux-gnu-gcc`");
+        return;
+    };
+    let snapshot = read(&path);
+    assert_eq!((snapshot.identity().machine, snapshot.kind()), (Machine::Aarch64, Kind::Executable));
+    assert_eq!(one(&snapshot, "helper").kind, SymbolKind::Function);
+    assert!(snapshot.all().all(|symbol| !snapshot.name(&symbol).starts_with('$')));
+    let slot = one(&snapshot, "slot").addr.0;
+    assert_eq!(snapshot.tp_offset(slot), 16 + slot as i64, "the block begins 16 bytes after the thread pointer");
 }
 
 #[test]
@@ -362,7 +387,8 @@ fn errors_name_the_path_and_the_step() {
 
 /// A library linked by lld for macOS, if the target and the linker are installed; `None` names what is missing.
 fn linked_macho(dir: &Path, target: &str, arch: &str) -> Option<PathBuf> {
-    let (source, object, output) = (dir.join("lib.rs"), dir.join(format!("{arch}.o")), dir.join(format!("{arch}.dylib")));
+    let (source, object, output) =
+        (dir.join("lib.rs"), dir.join(format!("{arch}.o")), dir.join(format!("{arch}.dylib")));
     fs::write(
         &source,
         "#![no_std]\n#[panic_handler] fn on_panic(_: &core::panic::PanicInfo) -> ! { loop {} }\n\
@@ -373,7 +399,14 @@ fn linked_macho(dir: &Path, target: &str, arch: &str) -> Option<PathBuf> {
     .unwrap();
     let rustc = || Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     let mut compile = rustc();
-    compile.args(["--edition=2024", "--crate-type=lib", "--emit=obj", "-Cpanic=abort", "-Cdebuginfo=1", "-Copt-level=1"]);
+    compile.args([
+        "--edition=2024",
+        "--crate-type=lib",
+        "--emit=obj",
+        "-Cpanic=abort",
+        "-Cdebuginfo=1",
+        "-Copt-level=1",
+    ]);
     let compiled = compile.args(["--target", target, "-o"]).arg(&object).arg(&source).output().unwrap();
     let sysroot = rustc().args(["--print", "sysroot"]).output().unwrap();
     let sysroot = PathBuf::from(String::from_utf8(sysroot.stdout).unwrap().trim());

@@ -56,13 +56,18 @@ fn page(out: &mut dyn Write, binary: &Path, opened: &Opened, symbols: bool) -> i
     for segment in snapshot.segments() {
         let (start, end) = (segment.start.0, segment.end().0);
         let (access, from) = (access(segment.access), segment.file_offset);
-        writeln!(out, "segment      {start:#x}..{end:#x} {access}, {} bytes at {from:#x} of the file", segment.file_size)?;
+        writeln!(
+            out,
+            "segment      {start:#x}..{end:#x} {access}, {} bytes at {from:#x} of the file",
+            segment.file_size
+        )?;
     }
     let tls = snapshot.tls();
     if tls.size > 0 {
         writeln!(out, "thread-local {} bytes, aligned to {}, at {:#x}", tls.size, tls.align, tls.start.0)?;
     }
-    let exported = if snapshot.is_stripped() { ", only those that it exports: its symbol table was removed" } else { "" };
+    let exported =
+        if snapshot.is_stripped() { ", only those that it exports: its symbol table was removed" } else { "" };
     writeln!(out, "symbols      {}{exported}", snapshot.len())?;
     writeln!(out, "functions    {}", snapshot.functions())?;
     writeln!(out, "units        {}", snapshot.units())?;
@@ -117,12 +122,16 @@ fn document(out: &mut dyn Write, binary: &Path, opened: &Opened, symbols: bool) 
 fn facts(snapshot: &Snapshot) -> Value {
     let id = snapshot.identity();
     let tls = snapshot.tls();
-    let segments: Vec<_> = snapshot.segments().iter().map(|segment| {
-        json!({
-            "address": segment.start.0, "size": segment.size, "file_offset": segment.file_offset,
-            "file_size": segment.file_size, "access": access(segment.access),
+    let segments: Vec<_> = snapshot
+        .segments()
+        .iter()
+        .map(|segment| {
+            json!({
+                "address": segment.start.0, "size": segment.size, "file_offset": segment.file_offset,
+                "file_size": segment.file_size, "access": access(segment.access),
+            })
         })
-    }).collect();
+        .collect();
     let thread_locals = snapshot.len() - snapshot.addressed();
     json!({
         "format": format(id.format),
@@ -204,5 +213,8 @@ fn binding(binding: Binding) -> &'static str {
 
 /// `r-x` and the like.
 fn access(access: Access) -> String {
-    [(access.read, 'r'), (access.write, 'w'), (access.execute, 'x')].map(|(is, letter)| if is { letter } else { '-' }).iter().collect()
+    [(access.read, 'r'), (access.write, 'w'), (access.execute, 'x')]
+        .map(|(is, letter)| if is { letter } else { '-' })
+        .iter()
+        .collect()
 }

@@ -147,13 +147,15 @@ pub fn at(binary: &Snapshot, first_page: LiveAddr, name: &str, read: &mut Read<'
 
 /// Whether every segment that the file holds is mapped from the same file, at its place.
 fn fits(binary: &Snapshot, slide: Slide, base: u64, anchor: &Mapped, mapped: &[Mapped]) -> bool {
-    binary.segments().iter().filter(|segment| segment.file_size > 0 && segment.access != Default::default()).all(|segment| {
-        let live = slide.live(segment.start);
-        let offset = base.wrapping_add(segment.file_offset);
-        let holds = |part: &&Mapped| part.file == anchor.file && part.start <= live && live < part.end;
-        let part = mapped.iter().find(holds);
-        part.is_some_and(|part| part.offset.wrapping_add(live.0 - part.start.0) == offset)
-    })
+    binary.segments().iter().filter(|segment| segment.file_size > 0 && segment.access != Default::default()).all(
+        |segment| {
+            let live = slide.live(segment.start);
+            let offset = base.wrapping_add(segment.file_offset);
+            let holds = |part: &&Mapped| part.file == anchor.file && part.start <= live && live < part.end;
+            let part = mapped.iter().find(holds);
+            part.is_some_and(|part| part.offset.wrapping_add(live.0 - part.start.0) == offset)
+        },
+    )
 }
 
 /// Compares the second fact.

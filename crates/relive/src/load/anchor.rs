@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use relive_process::maps::{MemoryMap, Mapping};
+use relive_process::maps::{Mapping, MemoryMap};
 use relive_process::memory::Memory;
 use relive_process::{FileId, LiveAddr};
 

@@ -21,12 +21,12 @@ type Symbol = (&'static str, u8, u8, u16, u64);
 /// What every file made here has: two functions and an alias of the second, a weak one, data, a thread-local, an import,
 /// and a debug map of one object that the first function comes from.
 const SYMBOLS: [Symbol; 16] = [
-    ("/src/", 0x64, 1, 0, 0),               // N_SO
-    ("one.rs", 0x64, 1, 0, 0),              // N_SO
-    ("/obj/one.o", 0x66, 3, 1, 0),          // N_OSO
-    ("_one", 0x24, 1, 0, TEXT),             // N_FUN
-    ("", 0x24, NO_SECTION, 0, 0x10),        // N_FUN, the size
-    ("", 0x64, 1, 0, 0),                    // N_SO, the end
+    ("/src/", 0x64, 1, 0, 0),        // N_SO
+    ("one.rs", 0x64, 1, 0, 0),       // N_SO
+    ("/obj/one.o", 0x66, 3, 1, 0),   // N_OSO
+    ("_one", 0x24, 1, 0, TEXT),      // N_FUN
+    ("", 0x24, NO_SECTION, 0, 0x10), // N_FUN, the size
+    ("", 0x64, 1, 0, 0),             // N_SO, the end
     ("_one", N_SECT, 1, 0, TEXT),
     ("_counter", N_SECT, 2, 0, DATA),
     ("_two", N_SECT | N_EXT, 1, 0, TEXT + 0x20),
@@ -97,7 +97,15 @@ fn section(called: &str, segment: &str, addr: u64, size: u64, offset: u32, align
     out
 }
 
-fn segment(called: &str, addr: u64, size: u64, offset: u64, file_size: u64, access: u32, sections: &[Vec<u8>]) -> Vec<u8> {
+fn segment(
+    called: &str,
+    addr: u64,
+    size: u64,
+    offset: u64,
+    file_size: u64,
+    access: u32,
+    sections: &[Vec<u8>],
+) -> Vec<u8> {
     let mut out = words(&[0x19, 72 + 80 * sections.len() as u32]);
     out.extend(name(called));
     [addr, size, offset, file_size].iter().for_each(|word| out.extend(word.to_le_bytes()));

@@ -10,10 +10,10 @@ use object::elf;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym, SymbolTable};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::facts::Tag;
 use super::facts::{
     About, Access, Entry, Format, Found, Identity, KEY_MAX, Key, Kind, Machine, Segment, TlsBlock, UNITS_MAX,
 };
-use super::facts::Tag;
 use super::gather::{self, Unnamed};
 use crate::binary::address::LinkAddr;
 use crate::binary::object::{Binding, ObjectError, SymbolKind};
@@ -172,11 +172,10 @@ fn tls_block(header: &Header, data: &[u8]) -> Result<TlsBlock, ObjectError> {
     let Some(segment) = all.iter().find(|segment| segment.p_type(LE) == elf::PT_TLS) else {
         return Ok(TlsBlock::default());
     };
-    let (size, align) = (segment.p_memsz(LE), segment.p_align(LE).max(1));
-    if !align.is_power_of_two() || align > 1 << 16 || size > 1 << 31 {
-        return Err(ObjectError(format!("program headers: a thread-local block of {size} bytes aligned to {align}")));
-    }
-    Ok(TlsBlock { size, align, start: LinkAddr(segment.p_vaddr(LE)) })
+    let (size, align, start) = (segment.p_memsz(LE), segment.p_align(LE).max(1), LinkAddr(segment.p_vaddr(LE)));
+    let block = TlsBlock { size, align, start };
+    let why = || ObjectError(format!("program headers: a thread-local block of {size} bytes aligned to {align}"));
+    block.is_possible().then_some(block).ok_or_else(why)
 }
 
 fn string_range(sections: &Sections<'_>, table: &Symbols<'_>, data: &[u8]) -> Result<Range<u64>, ObjectError> {

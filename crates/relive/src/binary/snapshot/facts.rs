@@ -140,6 +140,14 @@ pub struct TlsBlock {
     pub start: LinkAddr,
 }
 
+impl TlsBlock {
+    /// Whether a system could give each thread one: what is larger is damaged, and is not calculated with.
+    pub(super) fn is_possible(&self) -> bool {
+        let aligned = self.align.is_power_of_two() && self.align <= 1 << 16;
+        *self == TlsBlock::default() || (aligned && self.size <= 1 << 31)
+    }
+}
+
 /// What tells a binary from others, and how it is laid out, without its symbols.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

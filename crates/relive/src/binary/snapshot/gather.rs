@@ -5,14 +5,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
-use rayon::slice::ParallelSlice;
-
 use super::facts::{Entry, Tag, hash, name_at};
+use super::several::{self, BATCH};
 use crate::binary::object::ObjectError;
-
-/// Symbols that one thread takes at a time.
-const BATCH: usize = 8192;
 
 /// Names may share their ends; so many times the size of the file they may have in all.
 const NAMES_TIMES: u64 = 16;
@@ -35,11 +30,11 @@ pub(super) fn entries<S: Sync>(
     symbols: &[S],
     strings: &[u8],
     file_size: u64,
-    describe: impl Fn(usize, &S) -> Option<Unnamed> + Sync,
-    is_noise: impl Fn(&[u8]) -> bool + Sync,
+    describe: impl Fn(usize, &S) -> Option<Unnamed> + Sync + Send,
+    is_noise: impl Fn(&[u8]) -> bool + Sync + Send,
 ) -> Result<Vec<Entry>, ObjectError> {
     let left = AtomicU64::new(file_size.saturating_mul(NAMES_TIMES));
-    let one = |budget: &mut Budget<'_>, (number, symbol): (usize, &S)| {
+    let one = |budget: &mut Budget<'_>, number: usize, symbol: &S| {
         let Some(found) = describe(number, symbol) else { return Entry::GONE };
         if budget.is_spent() {
             return Entry::GONE;
@@ -51,8 +46,7 @@ pub(super) fn entries<S: Sync>(
         }
         Entry { addr: found.addr, size: found.size, name: found.name, hash: hash(name), tag: found.tag }
     };
-    let entries = symbols.par_iter().with_min_len(BATCH).enumerate();
-    let entries = entries.map_init(|| Budget { left: &left, spent: 0 }, one).collect();
+    let entries = several::map(symbols, || Budget { left: &left, spent: 0 }, one);
     if left.load(Ordering::Relaxed) == 0 { Err(overlap()) } else { Ok(entries) }
 }
 
@@ -84,12 +78,13 @@ impl Budget<'_> {
 }
 
 /// The numbers of those of `symbols` that begin a unit, ascending.
-pub(super) fn positions<S: Sync>(symbols: &[S], begins: impl Fn(&S) -> bool + Sync) -> Vec<u32> {
-    let batches = symbols.par_chunks(BATCH).enumerate().map(|(batch, symbols)| {
+pub(super) fn positions<S: Sync>(symbols: &[S], begins: impl Fn(&S) -> bool + Sync + Send) -> Vec<u32> {
+    let rows: Vec<_> = symbols.chunks(BATCH).enumerate().collect();
+    let rows = several::each(rows, symbols.len(), |(row, symbols)| {
         let numbers = symbols.iter().enumerate().filter(|(_, symbol)| begins(symbol));
-        numbers.map(|(at, _)| (batch * BATCH + at) as u32).collect::<Vec<u32>>()
+        numbers.map(|(at, _)| (row * BATCH + at) as u32).collect::<Vec<u32>>()
     });
-    batches.collect::<Vec<_>>().concat()
+    rows.concat()
 }
 
 /// `names`, which are offsets, in the order of what stands there, and each once.

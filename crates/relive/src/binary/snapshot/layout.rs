@@ -202,6 +202,9 @@ impl Header {
         let kind = [Kind::FixedExecutable, Kind::Executable, Kind::SharedLibrary].get(read.u32() as usize).copied()?;
         let stripped = read.u32() != 0;
         let tls = TlsBlock { size: read.u64(), align: read.u64(), start: LinkAddr(read.u64()) };
+        if !tls.is_possible() {
+            return None;
+        }
         let strings = read.u64()..read.u64();
         let import_strings = read.u64()..read.u64();
         let counts = Counts {

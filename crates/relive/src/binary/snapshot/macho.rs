@@ -8,14 +8,13 @@
 
 use object::macho;
 use object::read::macho::{FatArch, MachHeader, MachOFatFile32, MachOFatFile64, Nlist, Section, Segment as _};
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use rayon::slice::ParallelSliceMut;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::facts::{
     About, Access, Entry, Format, Found, Identity, Key, Kind, Machine, Segment, Tag, TlsBlock, UNITS_MAX, name_at,
 };
 use super::gather::{self, Unnamed};
+use super::several;
 use crate::binary::address::LinkAddr;
 use crate::binary::object::{Binding, ObjectError, SymbolKind};
 
@@ -72,9 +71,9 @@ pub(super) fn identity(data: &[u8]) -> Result<Identity, ObjectError> {
         ObjectError(format!("file header: it is for processor type {cputype:#x}, not x86-64 or arm64"))
     })?;
     let size = size_of::<Header>() as u64 + u64::from(header.sizeofcmds(LE));
-    let headers = data.get(..size as usize).ok_or_else(|| {
-        ObjectError(format!("file header: {size} bytes of load commands do not lie within the file"))
-    })?;
+    let headers = data
+        .get(..size as usize)
+        .ok_or_else(|| ObjectError(format!("file header: {size} bytes of load commands do not lie within the file")))?;
     let (key, key_at) = match uuid(header, data)? {
         Some((uuid, offset)) => (Key::Uuid(uuid), loaded(&segments(header, data)?, offset, uuid.len() as u64)),
         None => (Key::of_contents(data), None),
@@ -180,11 +179,10 @@ fn tls_block(parts: &[Part]) -> Result<TlsBlock, ObjectError> {
     let Some(start) = block().map(|part| part.0).min() else { return Ok(TlsBlock::default()) };
     let end = block().map(|part| part.1).max().unwrap_or(start);
     let align = block().map(|part| part.2).max().unwrap_or(1);
-    let size = end - start;
-    if align > 1 << 16 || size > 1 << 31 {
-        return Err(ObjectError(format!("sections: a thread-local block of {size} bytes aligned to {align}")));
-    }
-    Ok(TlsBlock { size, align, start: LinkAddr(start) })
+    let size = end.saturating_sub(start);
+    let block = TlsBlock { size, align, start: LinkAddr(start) };
+    let why = || ObjectError(format!("sections: a thread-local block of {size} bytes aligned to {align}"));
+    block.is_possible().then_some(block).ok_or_else(why)
 }
 
 /// Reads the whole file.
@@ -212,10 +210,7 @@ pub(super) fn read(data: &[u8]) -> Result<Found, ObjectError> {
     Ok(Found { about, segments, symbols, units: units.names, imports })
 }
 
-fn symbol_table<'d>(
-    header: &Header,
-    data: &'d [u8],
-) -> Result<(&'d [Symbol], std::ops::Range<u64>), ObjectError> {
+fn symbol_table<'d>(header: &Header, data: &'d [u8]) -> Result<(&'d [Symbol], std::ops::Range<u64>), ObjectError> {
     let mut commands = header.load_commands(LE, data, 0).map_err(bad("load commands"))?;
     while let Some(command) = commands.next().map_err(bad("load commands"))? {
         let Some(table) = command.symtab().map_err(bad("LC_SYMTAB"))? else { continue };
@@ -301,8 +296,8 @@ fn symbols(
         parts.get(number)
     };
     let mut starts: Vec<u64> =
-        table.par_iter().filter(|symbol| part_of(symbol).is_some()).map(|symbol| symbol.n_value.get(LE)).collect();
-    starts.par_sort_unstable();
+        table.iter().filter(|symbol| part_of(symbol).is_some()).map(|symbol| symbol.n_value.get(LE)).collect();
+    several::sort(&mut starts);
     let describe = |_: usize, symbol: &Symbol| {
         let part = part_of(symbol)?;
         let addr = symbol.n_value.get(LE);

@@ -11,6 +11,7 @@ mod facts;
 mod gather;
 mod layout;
 mod macho;
+mod several;
 mod write;
 
 use std::ops::Range;
@@ -255,7 +256,8 @@ impl Snapshot {
     pub fn function_at(&self, addr: LinkAddr) -> Option<BinarySymbol> {
         let after = self.functions_until(addr);
         let symbol = symbol_at(&self.index, &self.layout, after.checked_sub(1)?)?;
-        (addr.0 == symbol.addr.0 || addr.0 - symbol.addr.0 < symbol.size).then_some(symbol)
+        let inside = addr.0.checked_sub(symbol.addr.0)?;
+        (inside == 0 || inside < symbol.size).then_some(symbol)
     }
 
     /// How many functions begin at `addr` or before it.
@@ -283,9 +285,10 @@ impl Snapshot {
     #[must_use]
     pub fn next_function(&self, addr: LinkAddr) -> Option<LinkAddr> {
         let end = self.text(addr)?.end();
-        let next = u64_at(&self.index, &self.layout.addresses, self.functions_until(addr));
-        let next = next.filter(|_| self.functions_until(addr) < self.functions);
-        Some(next.map_or(end, |next| LinkAddr(next.min(end.0))))
+        let after = self.functions_until(addr);
+        let next = u64_at(&self.index, &self.layout.addresses, after).filter(|_| after < self.functions);
+        // An index that was made to deceive may have them in any order.
+        Some(next.map_or(end, |next| LinkAddr(next.clamp(addr.0, end.0))))
     }
 
     /// The shape of a function's entry at `addr`; `None` outside of code.
@@ -338,7 +341,8 @@ impl Snapshot {
     pub(crate) fn loaded(&self, segment: &Segment, addr: LinkAddr, len: u64) -> Option<&[u8]> {
         let inside = addr.0.checked_sub(segment.start.0)?;
         let start = segment.file_offset.checked_add(inside)?;
-        let end = start.checked_add(len).filter(|_| inside.checked_add(len).is_some_and(|end| end <= segment.file_size))?;
+        let end =
+            start.checked_add(len).filter(|_| inside.checked_add(len).is_some_and(|end| end <= segment.file_size))?;
         self.binary.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
     }
 

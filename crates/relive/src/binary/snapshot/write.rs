@@ -2,20 +2,15 @@
 //!
 //! Sorting and hashing are done by several threads, each of which has its own part of the image to write to.
 
-use rayon::iter::{
-    IndexedParallelIterator, IntoParallelRefIterator, ParallelBridge, ParallelIterator,
-};
-use rayon::slice::{ParallelSlice, ParallelSliceMut};
+use std::ops::Range;
 
 use super::facts::{Access, Entry, Found, Group, Segment};
 use super::layout::{Counts, HEADER, Header, Layout, SEGMENT, bucket};
+use super::several::{self, BATCH};
 use crate::binary::object::ObjectError;
 
 /// Symbols per bucket, on average.
 const PER_BUCKET: usize = 2;
-
-/// Symbols that one thread writes at a time.
-const BATCH: usize = 8192;
 
 /// The image of an index.
 ///
@@ -39,16 +34,10 @@ pub(super) fn image(found: Found) -> Result<Vec<u8>, ObjectError> {
     let (_, rest) = image.split_at_mut(HEADER);
     let mut parts = Parts { rest };
     write_segments(&segments, parts.next(segments.len() * SEGMENT));
-    let entry = |place: &u32| symbols.get(*place as usize).copied().unwrap_or(Entry::GONE);
-    column(&order, parts.next(order.len() * 8), |place| entry(place).addr.to_le_bytes());
-    column(&order, parts.next(order.len() * 8), |place| entry(place).size.to_le_bytes());
-    column(&order, parts.next(order.len() * 4), |place| entry(place).name.to_le_bytes());
-    column(&order, parts.next(order.len() * 4), |place| entry(place).tag.0.to_le_bytes());
-    column(&units, parts.next(units.len() * 4), |name| name.to_le_bytes());
-    column(&imports, parts.next(imports.len() * 4), |name| name.to_le_bytes());
-    let hashes: Vec<u32> = order.par_iter().with_min_len(BATCH).map(|place| entry(place).hash).collect();
-    drop(symbols);
-    drop(order);
+    let hashes = write_symbols(symbols, order, &mut parts);
+    for names in [&units, &imports] {
+        put(parts.next(names.len() * 4), names.iter().map(|name| name.to_le_bytes()));
+    }
     let (heads, items) = (parts.next(layout.heads.len()), parts.next(layout.items.len()));
     write_buckets(&hashes, counts.buckets, heads, items);
     Header { about, counts }.seal(&mut image);
@@ -76,34 +65,48 @@ fn order(symbols: &[Entry]) -> Result<(Vec<u32>, [usize; 3]), ObjectError> {
         return Err(ObjectError(format!("symbol table: {} entries are more than an index holds", symbols.len())));
     }
     // Group, address and place in one number, which sorts faster than three.
-    let key = |(place, entry): (usize, &Entry)| {
-        let group = entry.tag.group();
-        (group != Group::Gone).then(|| (group as u128) << 96 | u128::from(entry.addr) << 32 | place as u128)
+    let key = |(): &mut (), place: usize, entry: &Entry| {
+        (entry.tag.group() as u128) << 96 | u128::from(entry.addr) << 32 | place as u128
     };
-    let mut keys: Vec<u128> = symbols.par_iter().enumerate().filter_map(key).collect();
-    keys.par_sort_unstable();
+    let mut keys = several::map(symbols, || (), key);
+    several::sort(&mut keys);
     let below = |group: Group| keys.partition_point(|key| key >> 96 < group as u128);
     let (data, thread_locals) = (below(Group::Data), below(Group::ThreadLocals));
-    let counts = [data, thread_locals - data, keys.len() - thread_locals];
-    Ok((keys.par_iter().map(|key| *key as u32).collect(), counts))
+    let gone = below(Group::Gone);
+    keys.truncate(gone);
+    let places = several::map(&keys, || (), |(), _, key| *key as u32);
+    Ok((places, [data, thread_locals - data, gone - thread_locals]))
 }
 
-fn column<T: Sync, const N: usize>(values: &[T], part: &mut [u8], bytes: impl Fn(&T) -> [u8; N] + Sync) {
-    let places = part.par_chunks_mut(BATCH * N).zip(values.par_chunks(BATCH));
-    places.for_each(|(places, values)| {
-        for (place, value) in places.as_chunks_mut::<N>().0.iter_mut().zip(values) {
-            *place = bytes(value);
-        }
+/// Writes addresses, sizes, names and tags of the symbols in their order, and gives their hashes.
+fn write_symbols(symbols: Vec<Entry>, order: Vec<u32>, parts: &mut Parts<'_>) -> Vec<u32> {
+    let mut hashes = vec![0; order.len()];
+    let mut column = |width: usize| parts.next(order.len() * width).chunks_mut(BATCH * width);
+    let columns = column(8).zip(column(8)).zip(column(4).zip(column(4)));
+    let rows: Vec<_> = order.chunks(BATCH).zip(hashes.chunks_mut(BATCH)).zip(columns).collect();
+    // An entry is looked up once for all that is written of it: entries lie anywhere.
+    several::each(rows, order.len(), |((order, hashes), ((addresses, sizes), (names, tags)))| {
+        let mut row = Vec::with_capacity(order.len());
+        row.extend(order.iter().map(|place| symbols.get(*place as usize).copied().unwrap_or(Entry::GONE)));
+        put(addresses, row.iter().map(|entry| entry.addr.to_le_bytes()));
+        put(sizes, row.iter().map(|entry| entry.size.to_le_bytes()));
+        put(names, row.iter().map(|entry| entry.name.to_le_bytes()));
+        put(tags, row.iter().map(|entry| entry.tag.0.to_le_bytes()));
+        hashes.iter_mut().zip(&row).for_each(|(place, entry)| *place = entry.hash);
     });
+    hashes
+}
+
+/// Fills a part with numbers, one after the other.
+fn put<const N: usize>(part: &mut [u8], numbers: impl Iterator<Item = [u8; N]>) {
+    part.as_chunks_mut::<N>().0.iter_mut().zip(numbers).for_each(|(place, number)| *place = number);
 }
 
 fn write_segments(segments: &[Segment], part: &mut [u8]) {
     for (place, segment) in part.chunks_exact_mut(SEGMENT).zip(segments) {
         let Segment { start, size, file_offset, file_size, access } = *segment;
         let words = [start.0, size, file_offset, file_size, access_bits(access)];
-        for (place, word) in place.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *place = word.to_le_bytes();
-        }
+        put(place, words.into_iter().map(u64::to_le_bytes));
     }
 }
 
@@ -114,41 +117,55 @@ pub(super) fn access_bits(access: Access) -> u64 {
 /// Fills the table from hashes to symbols. Each thread has a range of the buckets, and looks at all symbols for those
 /// that belong there: looking is cheap, and so no two write to one place.
 fn write_buckets(hashes: &[u32], buckets: u32, heads: &mut [u8], items: &mut [u8]) {
-    let threads = rayon::current_num_threads().clamp(1, 16);
-    let width = (buckets as usize).div_ceil(threads).max(1);
-    let ranges: Vec<_> = (0..buckets as usize).step_by(width).map(|low| low..(low + width).min(buckets as usize)).collect();
-    let sizes: Vec<usize> = ranges
-        .par_iter()
-        .map(|range| hashes.iter().filter(|hash| range.contains(&bucket(**hash, buckets))).count())
-        .collect();
+    let width = (buckets as usize).div_ceil(several::pieces(hashes.len())).max(1);
+    let ranges: Vec<_> =
+        (0..buckets as usize).step_by(width).map(|low| low..(low + width).min(buckets as usize)).collect();
+    let sizes = several::each(ranges.clone(), hashes.len(), |range| {
+        hashes.iter().filter(|hash| range.contains(&bucket(**hash, buckets))).count()
+    });
     let (mut heads, mut items) = (Parts { rest: heads }, Parts { rest: items });
     let mut first = 0;
     let mut work = Vec::new();
     for (range, size) in ranges.into_iter().zip(sizes) {
-        work.push((range.clone(), first, heads.next(range.len() * 4), items.next(size * 4)));
-        first += size;
+        let (heads, items) = (heads.next(range.len() * 4), items.next(size * 4));
+        work.push(BucketRange { range, buckets, first, heads, items });
+        first += size as u32;
     }
-    work.into_iter().par_bridge().for_each(|(range, first, heads, items)| {
-        let mut ends = vec![0_u32; range.len() + 1];
-        let in_range = |hash: &u32| Some(bucket(*hash, buckets)).filter(|at| range.contains(at)).map(|at| at - range.start);
-        for at in hashes.iter().filter_map(in_range) {
-            ends[at + 1] += 1;
+    several::each(work, hashes.len(), |work| work.fill(hashes));
+    heads.next(4).copy_from_slice(&first.to_le_bytes());
+}
+
+/// Some of the buckets, with their places in the image.
+struct BucketRange<'a> {
+    range: Range<usize>,
+    buckets: u32,
+    /// How many symbols are in the buckets before.
+    first: u32,
+    heads: &'a mut [u8],
+    items: &'a mut [u8],
+}
+
+impl BucketRange<'_> {
+    fn fill(self, hashes: &[u32]) {
+        let BucketRange { range, buckets, first, heads, items } = self;
+        let in_range = |(symbol, hash): (usize, &u32)| {
+            let at = bucket(*hash, buckets);
+            range.contains(&at).then(|| (symbol as u32, at - range.start))
+        };
+        let mine = || hashes.iter().enumerate().filter_map(in_range);
+        // Where the next symbol of each bucket goes: first the counts, shifted by one, then their sums.
+        let mut next = vec![0_u32; range.len() + 1];
+        mine().for_each(|(_, at)| next[at + 1] += 1);
+        for at in 1..next.len() {
+            next[at] += next[at - 1];
         }
-        for at in 1..ends.len() {
-            ends[at] += ends[at - 1];
-        }
-        for (place, end) in heads.as_chunks_mut::<4>().0.iter_mut().zip(&ends) {
-            *place = (first as u32 + end).to_le_bytes();
-        }
+        put(heads, next.iter().map(|start| (first + start).to_le_bytes()));
         let items = items.as_chunks_mut::<4>().0;
-        for (symbol, hash) in hashes.iter().enumerate() {
-            let Some(at) = in_range(hash) else { continue };
-            if let Some(item) = items.get_mut(ends[at] as usize) {
-                *item = (symbol as u32).to_le_bytes();
+        for (symbol, at) in mine() {
+            if let Some(item) = items.get_mut(next[at] as usize) {
+                *item = symbol.to_le_bytes();
             }
-            ends[at] += 1;
+            next[at] += 1;
         }
-    });
-    let last = heads.next(4);
-    last.copy_from_slice(&(hashes.len() as u32).to_le_bytes());
+    }
 }
