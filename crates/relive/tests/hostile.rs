@@ -118,7 +118,9 @@ fn library() -> Vec<u8> {
 }
 
 fn small_executable() -> Vec<u8> {
-    let states = build::build("small", &["-Cpanic=abort", "-Copt-level=1", "-Clink-arg=-lc"], &[SMALL.to_owned()]);
+    static MADE: OnceLock<Vec<State>> = OnceLock::new();
+    let flags = ["-Cpanic=abort", "-Copt-level=1", "-Clink-arg=-lc"];
+    let states = MADE.get_or_init(|| build::build("small", &flags, &[SMALL.to_owned()]));
     fs::read(&states[0].output).unwrap()
 }
 

@@ -103,6 +103,33 @@ fn this_executable_has_the_symbols_that_object_finds() {
     assert_eq!(file.build_id().unwrap().unwrap(), id);
 }
 
+/// More symbols than one thread takes at a time.
+#[test]
+fn a_large_library_is_read_by_several_threads() {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output().unwrap();
+    let folder = PathBuf::from(String::from_utf8(sysroot.stdout).unwrap().trim()).join("lib");
+    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let driver = files.find(|path| path.to_string_lossy().contains("librustc_driver-")).expect("rustc has a driver");
+    let snapshot = snapshots::open(&driver, None, None).unwrap().snapshot;
+    assert!(snapshot.len() > 40_000 && snapshot.kind() == Kind::SharedLibrary, "{} symbols", snapshot.len());
+    let all: Vec<_> = snapshot.all().collect();
+    assert!(all[..snapshot.functions()].is_sorted_by_key(|symbol| symbol.addr));
+    for symbol in &all {
+        let name = snapshot.name(symbol);
+        assert!(snapshot.symbols(name).any(|found| found == *symbol), "{name} is not found by its name");
+    }
+    let bytes = fs::read(&driver).unwrap();
+    let file = object::File::parse(&*bytes).unwrap();
+    let table: Vec<_> = if snapshot.is_stripped() { file.dynamic_symbols() } else { file.symbols() }.collect();
+    for symbol in table.iter().filter(|symbol| symbol.section_index().is_some()) {
+        let is_one = !matches!(symbol.kind(), object::SymbolKind::Section | object::SymbolKind::File);
+        let place = (symbol.address(), symbol.size());
+        let mut found = snapshot.symbols(symbol.name().unwrap()).map(|found| (found.addr.0, found.size));
+        assert!(!is_one || found.any(|found| found == place), "{symbol:?}");
+    }
+}
+
 #[test]
 fn functions_end_where_the_next_begins() {
     let path = std::env::current_exe().unwrap();

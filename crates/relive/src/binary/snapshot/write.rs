@@ -145,27 +145,44 @@ struct BucketRange<'a> {
     items: &'a mut [u8],
 }
 
+/// Buckets that are filled at a time, few enough for their places to stay in the processor's cache.
+const BUCKETS: usize = 1 << 14;
+
 impl BucketRange<'_> {
     fn fill(self, hashes: &[u32]) {
-        let BucketRange { range, buckets, first, heads, items } = self;
-        let in_range = |(symbol, hash): (usize, &u32)| {
-            let at = bucket(*hash, buckets);
-            range.contains(&at).then(|| (symbol as u32, at - range.start))
-        };
-        let mine = || hashes.iter().enumerate().filter_map(in_range);
-        // Where the next symbol of each bucket goes: first the counts, shifted by one, then their sums.
-        let mut next = vec![0_u32; range.len() + 1];
-        mine().for_each(|(_, at)| next[at + 1] += 1);
-        for at in 1..next.len() {
-            next[at] += next[at - 1];
-        }
-        put(heads, next.iter().map(|start| (first + start).to_le_bytes()));
-        let items = items.as_chunks_mut::<4>().0;
-        for (symbol, at) in mine() {
-            if let Some(item) = items.get_mut(next[at] as usize) {
-                *item = symbol.to_le_bytes();
+        let BucketRange { range, buckets, mut first, heads, mut items } = self;
+        let mut rows: Vec<Vec<(u32, u32)>> = vec![Vec::new(); range.len().div_ceil(BUCKETS)];
+        for (symbol, hash) in hashes.iter().enumerate() {
+            let bucket = bucket(*hash, buckets);
+            if range.contains(&bucket) {
+                let at = bucket - range.start;
+                rows[at / BUCKETS].push((symbol as u32, (at % BUCKETS) as u32));
             }
-            next[at] += 1;
         }
+        for (heads, row) in heads.chunks_mut(BUCKETS * 4).zip(rows) {
+            let (mine, rest) = items.split_at_mut((row.len() * 4).min(items.len()));
+            items = rest;
+            fill_row(&row, first, heads, mine);
+            first += row.len() as u32;
+        }
+    }
+}
+
+/// Fills neighbouring buckets with symbols, of which the row says which bucket each belongs to; `first` are before them.
+fn fill_row(row: &[(u32, u32)], first: u32, heads: &mut [u8], items: &mut [u8]) {
+    // Where the next symbol of each bucket goes: first the counts, shifted by one, then their sums.
+    let mut next = vec![0_u32; heads.len() / 4 + 1];
+    row.iter().for_each(|(_, at)| next[*at as usize + 1] += 1);
+    for at in 1..next.len() {
+        next[at] += next[at - 1];
+    }
+    put(heads, next.iter().map(|start| (first + start).to_le_bytes()));
+    let items = items.as_chunks_mut::<4>().0;
+    for (symbol, at) in row {
+        let place = &mut next[*at as usize];
+        if let Some(item) = items.get_mut(*place as usize) {
+            *item = symbol.to_le_bytes();
+        }
+        *place += 1;
     }
 }
