@@ -8,6 +8,7 @@
 
 mod elf;
 mod facts;
+mod formats;
 mod gather;
 mod layout;
 mod macho;
@@ -19,6 +20,7 @@ use std::ops::Range;
 use relive_wire::LiveAddr;
 
 pub use facts::{Access, Format, Identity, Key, Kind, Machine, Segment, TlsBlock};
+pub use formats::{identity, slice};
 
 use crate::binary::address::{LinkAddr, Slide};
 use crate::binary::bytes::Bytes;
@@ -69,67 +71,13 @@ pub struct Snapshot {
     first_page: LinkAddr,
 }
 
-/// The binary for `machine` in `data`: the bytes themselves, or a slice of a universal file.
-///
-/// # Errors
-/// If a universal file has none for it, or several and none is asked for; if the file is for another machine.
-pub fn slice(data: &Bytes, machine: Option<Machine>) -> Result<Bytes, ObjectError> {
-    if !macho::is_universal(data) {
-        let is = identity(data)?.machine;
-        return match machine {
-            Some(wanted) if wanted != is => Err(ObjectError(format!("file header: it is for {is:?}, not {wanted:?}"))),
-            Some(_) | None => Ok(data.clone()),
-        };
-    }
-    let slices = macho::slices(data)?;
-    let known: Vec<Machine> = slices.iter().filter_map(|slice| slice.0).collect();
-    let wanted = match (machine, known.as_slice()) {
-        (Some(machine), _) => machine,
-        (None, [one]) => *one,
-        (None, _) => return Err(ObjectError(format!("universal header: it has slices for {known:?}; name one"))),
-    };
-    let mut fitting = slices.into_iter().filter(|slice| slice.0 == Some(wanted));
-    match (fitting.next(), fitting.next()) {
-        (Some((_, range)), None) => data.slice(range).ok_or_else(|| ObjectError("universal header: no slice".into())),
-        (None, _) => Err(ObjectError(format!("universal header: it has slices for {known:?}, not for {wanted:?}"))),
-        (Some(_), Some(_)) => Err(ObjectError(format!("universal header: it has several slices for {wanted:?}"))),
-    }
-}
-
-/// What tells the binary in `data` from others; reads only its headers, unless it has neither build-id nor UUID.
-///
-/// # Errors
-/// If it is no ELF or Mach-O file of a machine that is known.
-pub fn identity(data: &[u8]) -> Result<Identity, ObjectError> {
-    match format(data)? {
-        Format::Elf => elf::identity(data),
-        Format::MachO => macho::identity(data),
-    }
-}
-
-fn format(data: &[u8]) -> Result<Format, ObjectError> {
-    if elf::is_elf(data) {
-        Ok(Format::Elf)
-    } else if macho::is_macho(data) {
-        Ok(Format::MachO)
-    } else if macho::is_universal(data) {
-        Err(ObjectError("file header: it is a universal file; name the slice".into()))
-    } else {
-        Err(ObjectError("file header: it is neither ELF nor Mach-O of 64 bits, little-endian".into()))
-    }
-}
-
 impl Snapshot {
     /// Reads the binary in `data` and builds its index.
     ///
     /// # Errors
     /// If it is not a well-formed executable or shared library; the error names the step.
     pub fn read(data: Bytes) -> Result<Snapshot, ObjectError> {
-        let found = match format(&data)? {
-            Format::Elf => elf::read(&data)?,
-            Format::MachO => macho::read(&data)?,
-        };
-        let index = Bytes::new(write::image(found)?);
+        let index = Bytes::new(write::image(formats::read(&data)?)?);
         let (header, layout) = Header::open(&index)?;
         Ok(Snapshot::new(data, index, header, layout))
     }
