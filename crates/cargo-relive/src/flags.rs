@@ -31,6 +31,8 @@ pub enum Command {
     Status(Status),
     /// Look at this machine and project for what will not work, or not as well as it could
     Doctor(Doctor),
+    /// Say what an executable or shared library holds: segments, units, symbols
+    Inspect(Inspect),
     /// Explain a refusal: what it is about, why, and what to do
     Explain {
         /// Id of the rule, such as `type-layout`
@@ -122,6 +124,37 @@ pub struct JumpTable {
     /// Where the patch is written
     #[arg(short = 'o', long, value_name = "FILE", default_value = "patch.so")]
     pub library: PathBuf,
+}
+
+/// Flags of `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// An executable or shared library: ELF, Mach-O, or a universal file
+    #[arg(value_name = "BINARY")]
+    pub binary: PathBuf,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print all symbols as well
+    #[arg(long)]
+    pub symbols: bool,
+
+    /// The machine whose slice of a universal file is meant
+    #[arg(long, value_name = "MACHINE")]
+    pub arch: Option<Arch>,
+}
+
+/// A machine that binaries are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arch {
+    /// x86-64
+    #[value(name = "x86-64", aliases = ["x86_64", "amd64"])]
+    X86_64,
+    /// 64-bit ARM
+    #[value(name = "aarch64", alias = "arm64")]
+    Aarch64,
 }
 
 /// Flags that say which session is asked; `run` was given the same.

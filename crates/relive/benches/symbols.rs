@@ -5,7 +5,7 @@ mod common;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion};
 use relive::binary::archive::ArchiveIndex;
-use relive::binary::executable::Snapshot;
+use relive::binary::snapshot::Snapshot;
 
 use common::{Subject, System, parsed, rlibs};
 

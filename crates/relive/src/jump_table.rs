@@ -13,8 +13,9 @@ use subsecond_types::JumpTable;
 use crate::Error;
 use crate::binary::archive::ArchiveIndex;
 use crate::binary::bytes::Bytes;
-use crate::binary::executable::{Snapshot, exports};
+use crate::binary::executable::exports;
 use crate::binary::object::{NameId, Object};
+use crate::binary::snapshot::Snapshot;
 use crate::link::jump::{self, JumpPatch};
 
 /// What was made.

@@ -20,5 +20,6 @@ pub mod doctor;
 pub mod error;
 pub mod jump_table;
 pub mod session;
+pub mod snapshots;
 
 pub use error::Error;

@@ -13,16 +13,19 @@ use std::sync::{Arc, OnceLock};
 use common::attack::attacks;
 use common::build::{self, State};
 use common::drive::{self, Watch, survives};
-use common::mutate::{Random, Seed};
-use common::tables;
+use common::mutate::{Random, Seed, Table};
+use common::{macho, tables};
 use object::read::archive::ArchiveFile;
 use relive::arch::EntryPlan;
 use relive::arch::x86_64::ENTRY_JUMP_LEN;
+use relive::binary::address::LinkAddr;
+use relive::binary::anchor::{self, Mapped};
 use relive::binary::archive::ArchiveIndex;
 use relive::binary::bytes::Bytes;
-use relive::binary::executable::{self, LinkAddr, Snapshot};
+use relive::binary::executable;
 use relive::binary::names;
 use relive::binary::object::{NameId, Object, SectionId};
+use relive::binary::snapshot::{self, Machine, Snapshot};
 use relive::binary::types::{self, ObjectTypes};
 use relive::diff::pair::{FunctionFacts, ObjectFacts};
 use relive::diff::print::Printer;
@@ -31,6 +34,7 @@ use relive::judge::{self, DeltaFacts, Facts, Verdict};
 use relive::link::{self, ArenaFile, Image, Layout, LinkError};
 use relive::load::Room;
 use relive_wire::{LiveAddr, NearLayout};
+use xxhash_rust::xxh3::xxh3_64;
 
 const EXE_START: LiveAddr = LiveAddr(0x5555_5555_4000);
 
@@ -114,7 +118,9 @@ fn library() -> Vec<u8> {
 }
 
 fn small_executable() -> Vec<u8> {
-    let states = build::build("small", &["-Cpanic=abort", "-Copt-level=1", "-Clink-arg=-lc"], &[SMALL.to_owned()]);
+    static MADE: OnceLock<Vec<State>> = OnceLock::new();
+    let flags = ["-Cpanic=abort", "-Copt-level=1", "-Clink-arg=-lc"];
+    let states = MADE.get_or_init(|| build::build("small", &flags, &[SMALL.to_owned()]));
     fs::read(&states[0].output).unwrap()
 }
 
@@ -199,24 +205,94 @@ fn executables_are_read() {
     assert!(good.symbols("main").next().is_some() && good.imports("getpid"));
     survives("executable", vec![tables::seed("small", bytes)], 60_000, |bytes| {
         let _ = executable::exports(bytes);
-        let Ok(exe) = Snapshot::read(Bytes::new(bytes.to_vec())) else { return };
-        for name in ["main", "_start", "_ZN5small6double17h", "", "getpid", "_init"] {
-            let _ = exe.imports(name);
-            for symbol in exe.symbols(name) {
-                use_symbol(&exe, symbol.addr, symbol.size);
-                let _ = exe.tp_offset(symbol.addr.0);
-                names::readable(exe.file_name(symbol.file));
+        let data = Bytes::new(bytes.to_vec());
+        let Ok(exe) = Snapshot::read(data.clone()) else { return };
+        use_snapshot(&exe);
+        let again = Snapshot::open(Bytes::new(exe.index().to_vec()), data).unwrap();
+        assert!(exe.all().eq(again.all()) && exe.segments() == again.segments());
+    });
+}
+
+/// For other machines and systems, and several in one.
+#[test]
+fn mach_o_files_are_read() {
+    let thin =
+        [(macho::X86_64, [1; 16]), (macho::ARM64, [2; 16])].map(|(cpu, uuid)| (cpu, macho::executable(cpu, uuid)));
+    assert!(Snapshot::read(Bytes::new(thin[0].1.clone())).unwrap().symbols("two").next().is_some());
+    let mut seeds: Vec<_> = thin.iter().map(|(cpu, bytes)| macho_seed(*cpu, bytes)).collect();
+    seeds.extend([false, true].map(|wide| Seed::records(format!("wide: {wide}"), macho::universal(&thin, wide))));
+    survives("mach-o", seeds, 40_000, |bytes| {
+        let data = Bytes::new(bytes.to_vec());
+        for machine in [None, Some(Machine::X86_64), Some(Machine::Aarch64)] {
+            let Ok(slice) = snapshot::slice(&data, machine) else { continue };
+            if let Ok(binary) = Snapshot::read(slice) {
+                use_snapshot(&binary);
             }
-        }
-        for addr in [0, 0x1000, 0x1100, 0xffff_ffff, u64::MAX] {
-            use_symbol(&exe, LinkAddr(addr), u64::MAX);
-            let _ = exe.tp_offset(addr);
         }
     });
 }
 
+fn macho_seed(cpu: u32, bytes: &[u8]) -> Seed {
+    let commands = 32 + u32::from_le_bytes(bytes[20..24].try_into().unwrap()) as usize;
+    let table = |range: std::ops::Range<usize>, entry| vec![Table { range, entry }];
+    let tables =
+        vec![table(0..32, 32), table(32..commands, 72), table(0x2000..0x2100, 16), table(0x2100..bytes.len(), 1)];
+    Seed::with_tables(format!("processor {cpu:#x}"), bytes.to_vec(), tables)
+}
+
+/// Damaged indexes whose checksum is right again: nobody makes them by chance, and yet they may answer anything but
+/// with a panic.
+#[test]
+fn indexes_are_read() {
+    let binaries = [macho::executable(macho::X86_64, [7; 16]), small_executable()].map(Bytes::new);
+    let index = |binary: &Bytes| Snapshot::read(binary.clone()).unwrap().index().to_vec();
+    let seeds = binaries.iter().enumerate().map(|(at, binary)| Seed::records(format!("index {at}"), index(binary)));
+    survives("index", seeds.collect(), 60_000, move |bytes| {
+        let mut sealed = bytes.to_vec();
+        if let Some(length) = sealed.get_mut(16..24) {
+            length.copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+        }
+        let checksum = xxh3_64(sealed.get(32..).unwrap_or_default());
+        if let Some(place) = sealed.get_mut(24..32) {
+            place.copy_from_slice(&checksum.to_le_bytes());
+        }
+        for index in [bytes, &sealed] {
+            for binary in &binaries {
+                if let Ok(snapshot) = Snapshot::open(Bytes::new(index.to_vec()), binary.clone()) {
+                    use_snapshot(&snapshot);
+                }
+            }
+        }
+    });
+}
+
+fn use_snapshot(exe: &Snapshot) {
+    for name in ["main", "_start", "_ZN5small6double17h", "", "getpid", "_init", "two", "malloc"] {
+        let _ = exe.imports(name);
+        for symbol in exe.symbols(name) {
+            use_symbol(exe, symbol.addr, symbol.size);
+            let _ = exe.tp_offset(symbol.addr.0);
+            names::readable(exe.unit_name(symbol.unit));
+        }
+    }
+    for addr in [0, 0x1000, 0x1100, 0xffff_ffff, u64::MAX] {
+        use_symbol(exe, LinkAddr(addr), u64::MAX);
+        let _ = exe.tp_offset(addr);
+    }
+    for symbol in exe.all().take(100) {
+        let _ = (exe.name(&symbol), exe.entry_shape(symbol.addr), exe.function_at(symbol.addr));
+    }
+    let mapped = exe.segments().iter().take(4).map(|segment| {
+        let start = exe.slide_at(EXE_START).live(segment.start);
+        let (end, offset, file) = (start.plus(segment.size), segment.file_offset, (1, 2));
+        Mapped { start, end, offset, file, is_own: true, name: String::new() }
+    });
+    let _ = anchor::find(exe, &mapped.collect::<Vec<_>>(), &mut |_, bytes| bytes.len() < 0x1000);
+}
+
 fn use_symbol(exe: &Snapshot, addr: LinkAddr, size: u64) {
-    assert_eq!(exe.link(exe.live(addr, EXE_START), EXE_START), addr);
+    let slide = exe.slide_at(EXE_START);
+    assert_eq!(slide.link(slide.live(addr)), addr);
     let _ = exe.is_shared(addr);
     for len in [size, u64::MAX, 5] {
         let _ = exe.code(addr, len);
@@ -329,7 +405,8 @@ impl World {
     fn patch(&self, cgu: &str, old: Option<NewObject>, new: NewObject) -> Result<Image, LinkError> {
         let replaces = old.is_some();
         let others = self.objects.iter().filter(|object| !replaces || object.cgu != cgu).cloned();
-        let running = Running::new(Arc::clone(&self.exe), EXE_START, others.chain(old).collect());
+        let slide = self.exe.slide_at(EXE_START);
+        let running = Running::new(Arc::clone(&self.exe), slide, others.chain(old).collect());
         let removed = running.by_cgu(0, cgu).into_iter().collect();
         let facts = &mut |asked: &[&NewObject]| vec![Arc::clone(&self.facts); asked.len()];
         let delta = diff::compare(&running, removed, vec![new], facts);
@@ -360,7 +437,7 @@ impl Libraries for Everything {
 fn entries(running: &Running, reach: &Reach) -> Vec<EntryPlan> {
     let live = reach.functions.iter().filter_map(|function| function.live.as_ref());
     let plan = |body: &diff::running::Body| {
-        let link = running.exe.link(body.addr, EXE_START);
+        let link = running.slide.link(body.addr);
         let next = running.exe.next_function(link)?;
         let room = body.size.max(ENTRY_JUMP_LEN as u64).min(next.0.saturating_sub(link.0));
         EntryPlan::examine(body.addr, body.size, running.exe.code(link, room)?).ok()

@@ -6,13 +6,14 @@ pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod generate;
+pub mod inspect;
 pub mod jump_table;
 pub mod run;
 pub mod session;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Redo(flags) => session::redo(&flags),
         Command::Status(flags) => session::status(&flags),
         Command::Doctor(flags) => doctor::run(&flags),
+        Command::Inspect(flags) => inspect::run(&flags),
         Command::Explain { refusal } => explain::run(&refusal),
         Command::JumpTable(flags) => jump_table::run(&flags),
         Command::Demo => demo::run(),
@@ -67,8 +69,13 @@ fn cargo() -> PathBuf {
 
 /// Writes `data` to stdout. A reader that has had enough is no failure.
 fn print(data: &[u8]) -> Exit {
-    let mut out = io::stdout().lock();
-    match out.write_all(data).and_then(|()| out.flush()) {
+    stream(|out| out.write_all(data))
+}
+
+/// Has `write` write to stdout, for what is too large to be put together first.
+fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Exit {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
         Ok(()) => Exit::Done,
         Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(why) => fail(&relive::Error::file("stdout", "write", why)),

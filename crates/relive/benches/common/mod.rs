@@ -18,8 +18,9 @@ use relive::arch::EntryPlan;
 use relive::arch::x86_64::ENTRY_JUMP_LEN;
 use relive::binary::archive::ArchiveIndex;
 use relive::binary::bytes::Bytes;
-use relive::binary::executable::{self, Snapshot};
+use relive::binary::executable;
 use relive::binary::object::{NameId, Object, Role, SectionId, SymbolKind};
+use relive::binary::snapshot::Snapshot;
 use relive::binary::types;
 use relive::diff::pair::{FunctionFacts, ObjectFacts};
 use relive::diff::{self, Delta, Libraries, NewObject, ObjectKey, Reach, Running, ThreadRoom};
@@ -90,7 +91,8 @@ impl Subject {
     /// The program as the session knows it.
     pub(crate) fn running(&self) -> Running {
         let exe = Snapshot::read(self.exe.clone()).unwrap();
-        Running::new(Arc::new(exe), EXE_START, self.objects.iter().map(parsed).collect())
+        let slide = exe.slide_at(EXE_START);
+        Running::new(Arc::new(exe), slide, self.objects.iter().map(parsed).collect())
     }
 }
 
@@ -225,7 +227,7 @@ pub(crate) fn entries(running: &Running, reach: &Reach) -> Vec<EntryPlan> {
     let live = reach.functions.iter().filter_map(|function| function.live.as_ref());
     let bodies = live.filter(|live| live.index.is_none()).flat_map(|live| &live.bodies);
     let plan = |body: &diff::running::Body| {
-        let link = running.exe.link(body.addr, EXE_START);
+        let link = running.slide.link(body.addr);
         let next = running.exe.next_function(link)?;
         let room = body.size.max(ENTRY_JUMP_LEN as u64).min(next.0 - link.0);
         EntryPlan::examine(body.addr, body.size, running.exe.code(link, room)?).ok()

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use relive_wire::LiveAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::binary::executable::{ExeSymbol, Snapshot};
+use crate::binary::address::Slide;
 use crate::binary::object::{Binding, NameId, Object, SymbolId, SymbolKind};
+use crate::binary::snapshot::{BinarySymbol, Snapshot};
 
 /// One object of a build, for as long as it is part of what runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,8 +94,8 @@ pub struct Ambiguous {
 pub struct Running {
     /// The executable.
     pub exe: Arc<Snapshot>,
-    /// Where its first page is.
-    pub exe_start: LiveAddr,
+    /// How far it is moved in the process.
+    pub slide: Slide,
     objects: Vec<Option<NewObject>>,
     by_cgu: FxHashMap<(usize, String), ObjectKey>,
     definitions: FxHashMap<NameId, Vec<Definition>>,
@@ -106,10 +107,10 @@ pub struct Running {
 impl Running {
     /// A program that was just started: `objects` are those that its executable was linked from.
     #[must_use]
-    pub fn new(exe: Arc<Snapshot>, exe_start: LiveAddr, objects: Vec<NewObject>) -> Running {
+    pub fn new(exe: Arc<Snapshot>, slide: Slide, objects: Vec<NewObject>) -> Running {
         let mut running = Running {
             exe,
-            exe_start,
+            slide,
             objects: Vec::new(),
             by_cgu: FxHashMap::default(),
             definitions: FxHashMap::default(),
@@ -214,21 +215,21 @@ impl Running {
             Some(Overlay::Absent) => return Ok(None),
             None => {}
         }
-        let mut found: Vec<ExeSymbol> = self.exe.symbols(name).collect();
+        let mut found: Vec<BinarySymbol> = self.exe.symbols(name).collect();
         if found.iter().any(|symbol| symbol.binding != Binding::Local) {
             found.retain(|symbol| symbol.binding != Binding::Local);
         }
         found.sort_by_key(|symbol| symbol.addr);
         found.dedup_by_key(|symbol| symbol.addr);
         let Some(first) = found.first() else { return Ok(None) };
-        let live = |symbol: &ExeSymbol| self.exe.live(symbol.addr, self.exe_start);
+        let live = |symbol: &BinarySymbol| self.slide.live(symbol.addr);
         match first.kind {
             SymbolKind::Function => {
                 // A private copy in another crate may be optimised for its own callers: never ours to redirect. Some
                 // linkers put what was visible in its object, and is private now, behind a file without a name.
                 let visible = self.is_visible_item(id);
-                let is_ours = |symbol: &&ExeSymbol| {
-                    let file = self.exe.file_name(symbol.file);
+                let is_ours = |symbol: &&BinarySymbol| {
+                    let file = self.exe.unit_name(symbol.unit);
                     symbol.binding != Binding::Local
                         || self.original_cgus.contains(file)
                         || (visible && file.is_empty())

@@ -313,12 +313,12 @@ impl Walk<'_> {
         let file = object.symbols.iter().find(|symbol| symbol.kind == SymbolKind::File);
         let file = file.map_or("", |symbol| object.name(symbol));
         let exe = &self.running.exe;
-        let mut found = exe.symbols(name).filter(|symbol| exe.file_name(symbol.file) == file);
+        let mut found = exe.symbols(name).filter(|symbol| exe.unit_name(symbol.unit) == file);
         let Place::In(section, offset) = symbol.place else { return Referent::Broken };
         match (found.next(), found.next()) {
             (Some(_), Some(_)) => self.problem(Problem::AmbiguousSymbol(format!("{name} of `{file}`"))),
             (Some(one), None) if one.kind == SymbolKind::Tls => Referent::ThreadLocal(exe.tp_offset(one.addr.0)),
-            (Some(one), None) => Referent::LiveData(exe.live(one.addr, self.running.exe_start)),
+            (Some(one), None) => Referent::LiveData(self.running.slide.live(one.addr)),
             (None, _) => {
                 self.private_variable(object, at, (section, offset), symbol.size, &format!("{name} of `{file}`"))
             }
@@ -444,7 +444,7 @@ impl Walk<'_> {
         let file = file.map_or("", |symbol| object.name(symbol));
         exe.symbols(object.name(symbol)).any(|found| {
             found.kind == SymbolKind::Function
-                && (symbol.binding != Binding::Local || exe.file_name(found.file) == file)
+                && (symbol.binding != Binding::Local || exe.unit_name(found.unit) == file)
         })
     }
 

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::arch::Machine;
+use crate::binary::address::LinkAddr;
 use crate::binary::archive::ArchiveIndex;
-use crate::binary::executable::{ExeSymbol, LinkAddr, Snapshot};
 use crate::binary::object::{Binding, NameId, Object, Place, Role, SectionId, Symbol, SymbolId, SymbolKind};
+use crate::binary::snapshot::{BinarySymbol, Snapshot};
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, ObjectId, Room};
 use crate::link::shared::{Dynamic, FIRST, Named, Part, SEGMENT_ALIGN, SharedObject};
@@ -302,13 +303,13 @@ impl Draft {
     }
 }
 
-fn at_host(symbol: &ExeSymbol) -> u64 {
+fn at_host(symbol: &BinarySymbol) -> u64 {
     if symbol.kind == SymbolKind::Tls { symbol.addr.0 } else { HOST.wrapping_add(symbol.addr.0) }
 }
 
 /// The program's symbol of a name. Of several local ones, the one whose codegen unit is `object`'s.
-fn only(host: &Snapshot, name: &str, object: Option<&Object>) -> Result<Option<ExeSymbol>, LinkError> {
-    let mut found: Vec<ExeSymbol> = host.symbols(name).collect();
+fn only(host: &Snapshot, name: &str, object: Option<&Object>) -> Result<Option<BinarySymbol>, LinkError> {
+    let mut found: Vec<BinarySymbol> = host.symbols(name).collect();
     found.sort_by_key(|symbol| symbol.addr);
     found.dedup_by_key(|symbol| symbol.addr);
     if found.len() > 1
@@ -316,7 +317,7 @@ fn only(host: &Snapshot, name: &str, object: Option<&Object>) -> Result<Option<E
     {
         let is_file = |symbol: &&Symbol| symbol.kind == SymbolKind::File;
         let files: Vec<&str> = object.symbols.iter().filter(is_file).map(|symbol| object.name(symbol)).collect();
-        found.retain(|symbol| files.contains(&host.file_name(symbol.file)));
+        found.retain(|symbol| files.contains(&host.unit_name(symbol.unit)));
     }
     match found.as_slice() {
         [] => Ok(None),

@@ -38,7 +38,7 @@ pub fn examine(running: &Running, reach: &Reach, memory: &Memory) -> Result<Entr
 }
 
 fn one(running: &Running, memory: &Memory, name: &str, body: Body, out: &mut Entries) -> Result<(), Error> {
-    let link = running.exe.link(body.addr, running.exe_start);
+    let link = running.slide.link(body.addr);
     let Some(next) = running.exe.next_function(link) else {
         out.without_room.push((name.to_owned(), "it lies outside the executable's code".into()));
         return Ok(());

@@ -5,6 +5,7 @@
 //! arenas and looks names up; everything it says is checked. Images are written from outside, into memory that nothing in
 //! the program refers to.
 
+pub mod anchor;
 mod arena;
 mod entries;
 mod room;

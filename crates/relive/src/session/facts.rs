@@ -188,8 +188,8 @@ fn function_in(section: &str) -> String {
     names::readable(section.strip_prefix(".text.").unwrap_or(section))
 }
 
-fn place(running: &Running, symbol: &crate::binary::executable::ExeSymbol) -> String {
-    format!("{:#x} in `{}`", symbol.addr.0, running.exe.file_name(symbol.file))
+fn place(running: &Running, symbol: &crate::binary::snapshot::BinarySymbol) -> String {
+    format!("{:#x} in `{}`", symbol.addr.0, running.exe.unit_name(symbol.unit))
 }
 
 fn unit_name(baseline: &Baseline, unit: usize) -> String {

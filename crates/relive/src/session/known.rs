@@ -14,11 +14,14 @@ use rustc_hash::FxHashSet;
 use crate::Error;
 use crate::binary::archive::ArchiveIndex;
 use crate::binary::bytes::Bytes;
-use crate::binary::executable::{self, Snapshot};
+use crate::binary::executable;
 use crate::binary::object::{NameId, Object};
+use crate::binary::snapshot::{Kind, Machine, Snapshot};
 use crate::compile::{Baseline, ObjectFile};
 use crate::diff::reach::Libraries;
 use crate::diff::{NewObject, Running};
+use crate::load;
+use crate::snapshots;
 
 /// Something that another thread reads while the program already runs.
 pub(super) enum Background<T> {
@@ -53,8 +56,9 @@ impl<T: Send + 'static> Background<T> {
 }
 
 /// Reads what the program was linked from.
-pub(super) fn running(baseline: &Baseline, exe_start: LiveAddr) -> Background<Running> {
+pub(super) fn running(baseline: &Baseline, exe_start: LiveAddr, memory: Memory) -> Background<Running> {
     let exe = baseline.exe.clone();
+    let folder = baseline.relive_dir.join("snapshots");
     let files: Vec<(usize, ObjectFile)> = baseline
         .units
         .iter()
@@ -62,10 +66,25 @@ pub(super) fn running(baseline: &Baseline, exe_start: LiveAddr) -> Background<Ru
         .flat_map(|(unit, what)| what.objects.iter().map(move |file| (unit, file.clone())))
         .collect();
     Background::start(move || {
-        let snapshot = Snapshot::read(map(&exe)?).map_err(|why| Error::file(&exe, "read the symbols of", why))?;
+        let snapshot = snapshots::open(&exe, None, Some(&folder))?.snapshot;
+        if let Some(why) = unfit(&snapshot) {
+            return Err(Error::file(&exe, "read the symbols of", why));
+        }
         let objects = read_all(&files)?;
-        Ok(Running::new(Arc::new(snapshot), exe_start, objects))
+        let slide = load::anchor::at(&snapshot, &exe, exe_start, &memory)?;
+        Ok(Running::new(Arc::new(snapshot), slide, objects))
     })
+}
+
+/// Why a program cannot be patched, if it is one that cannot.
+fn unfit(snapshot: &Snapshot) -> Option<&'static str> {
+    if snapshot.identity().machine != Machine::X86_64 {
+        return Some("not an x86-64 executable");
+    }
+    if snapshot.kind() != Kind::Executable {
+        return Some("not a position-independent executable (relocation-model = \"static\"?)");
+    }
+    snapshot.is_stripped().then_some("it has no symbol table; set `strip = false` in the profile and start anew")
 }
 
 fn map(path: &PathBuf) -> Result<Bytes, Error> {

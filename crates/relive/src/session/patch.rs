@@ -113,7 +113,7 @@ impl Patcher {
             opaque,
             history: History::default(),
             ledger: Ledger::default(),
-            running: known::running(baseline, program.exe_start),
+            running: known::running(baseline, program.exe_start, program.memory.clone()),
             libraries: KnownLibraries::start(baseline, program.memory.clone()),
             types: TypeCache::default(),
             unwinder: Unwinder::new(program.memory.clone()),

@@ -4,6 +4,7 @@
 pub(crate) mod attack;
 pub(crate) mod build;
 pub(crate) mod drive;
+pub(crate) mod macho;
 pub(crate) mod mutate;
 pub(crate) mod peer;
 pub(crate) mod tables;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame as Section, EhFrameOffset, LittleEndian, Pointer, UnwindSection as _};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget};
-use relive::binary::executable::LinkAddr;
+use relive::binary::address::LinkAddr;
 use relive::link::LinkError;
 use relive::link::macho::ImageOffset;
 use relive::link::macho::compact_unwind::{DWARF_MODE_ARM64, DWARF_MODE_X86_64};

@@ -16,7 +16,7 @@ use super::unwind_info::{
     INDEX_ENTRY_SIZE, LSDA_ROW_SIZE, REGULAR, REGULAR_ENTRY_SIZE, REGULAR_HEADER_SIZE, UnwindInfo, VERSION,
 };
 use super::{ImageOffset, double, word};
-use crate::binary::executable::LinkAddr;
+use crate::binary::address::LinkAddr;
 use crate::link::LinkError;
 
 /// `UNWIND_X86_64_MODE_DWARF`: the mode in which an x86-64 encoding leads to an FDE.

@@ -6,7 +6,7 @@
 //! image a file offset, and `__TEXT` begins both the file and the image.
 
 use super::{ImageOffset, half, word};
-use crate::binary::executable::LinkAddr;
+use crate::binary::address::LinkAddr;
 use crate::link::LinkError;
 
 const ENTRY_SIZE: usize = 8;

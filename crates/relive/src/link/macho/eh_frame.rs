@@ -13,7 +13,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{ImageOffset, double, word};
-use crate::binary::executable::LinkAddr;
+use crate::binary::address::LinkAddr;
 use crate::link::LinkError;
 
 /// Distance from the pointer to what it points to, in four or eight bytes.
