@@ -6,13 +6,15 @@
 //! so nothing needs to know where the program was loaded. What an instruction can reach only when it is near is refused by
 //! name. It judges nothing: whoever uses a jump table answers for types himself.
 
+mod unchanged;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::arch::Machine;
 use crate::binary::address::LinkAddr;
 use crate::binary::archive::ArchiveIndex;
-use crate::binary::object::{Binding, NameId, Object, Place, Role, SectionId, Symbol, SymbolId, SymbolKind};
+use crate::binary::object::{Binding, NameId, Object, Place, Role, Section, SectionId, Symbol, SymbolId, SymbolKind};
 use crate::binary::snapshot::{BinarySymbol, Snapshot};
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, ObjectId, Room};
@@ -89,6 +91,8 @@ struct Draft {
     globals: BTreeMap<NameId, (usize, SymbolId)>,
     /// What the replaced functions need, themselves included.
     kept: BTreeSet<(usize, SectionId)>,
+    /// Functions that cannot lie in a library and are as the program's, which serve instead.
+    left: BTreeMap<(usize, SectionId), LinkAddr>,
     outside: BTreeMap<NameId, u64>,
     imports: Vec<String>,
     new_variables: Vec<String>,
@@ -142,6 +146,10 @@ impl Draft {
                 continue;
             }
             let Some(object) = self.objects.get(index).cloned() else { continue };
+            if let Some(old) = self.unchanged(host, index, section) {
+                self.left.insert((index, section), old);
+                continue;
+            }
             let frames = object.frames.of.get(&section).map_or(&[][..], Vec::as_slice);
             let unwind = frames.iter().flat_map(|frame| {
                 let cie = object.frames.cies.get(frame.cie).map_or(&[][..], |cie| cie.relocs.as_slice());
@@ -214,6 +222,10 @@ impl Draft {
     fn bind(&mut self, host: &Snapshot, buffer: &mut Buffer, id: ObjectId, object: &Object) -> Result<(), LinkError> {
         for (number, section) in object.sections.iter().enumerate() {
             let at = SectionId(number as u32);
+            if let Some(old) = self.left.get(&(id.0, at)) {
+                buffer.bind(id, at, HOST.wrapping_add(old.0))?;
+                continue;
+            }
             if !self.kept.contains(&(id.0, at)) {
                 buffer.exclude(id, at);
                 continue;
@@ -221,15 +233,11 @@ impl Draft {
             if section.name.starts_with(".init_array") || section.name.starts_with(".ctors") {
                 return Err(LinkError(format!("`{}`: a constructor, which would run again", section.name)));
             }
-            // A pointer for unwinding tables, one in every object: no variable of anybody's.
-            let is_variable = section.role.is_mutable() && section.size > 0 && !section.name.contains("DW.ref.");
-            if !is_variable {
+            if !is_variable(section) {
                 continue;
             }
-            let named = object.named_at(at, 0).map(|id| object.symbol(id));
-            let name = named.map_or("", |symbol| object.name(symbol));
-            let found = if name.is_empty() { None } else { only(host, name, Some(object))? };
-            match found {
+            let name = variable_name(object, at);
+            match host_variable(host, object, at)? {
                 Some(found) => buffer.bind(id, at, at_host(&found))?,
                 None if section.role.is_tls() => {
                     return Err(LinkError(format!(
@@ -269,7 +277,8 @@ impl Draft {
         }
         let mut symbols = Vec::new();
         for (number, object) in self.objects.iter().enumerate() {
-            symbols.extend(functions(object).filter_map(|(symbol, section, offset)| {
+            let ours = functions(object).filter(|(_, section, _)| !self.left.contains_key(&(number, *section)));
+            symbols.extend(ours.filter_map(|(symbol, section, offset)| {
                 let (start, _) = buffer.atom(ObjectId(number), section)?;
                 let (name, size) = (object.name(symbol).to_owned(), symbol.size);
                 Some(Named { name, at: start + offset, size, is_code: true })
@@ -279,7 +288,8 @@ impl Draft {
         for (old, index, id) in &self.functions {
             let place = self.objects.get(*index).map(|object| object.symbol(*id).place);
             let Some(Place::In(section, offset)) = place else { continue };
-            if let Some((start, _)) = buffer.atom(ObjectId(*index), section) {
+            let is_ours = !self.left.contains_key(&(*index, section));
+            if let Some((start, _)) = buffer.atom(ObjectId(*index), section).filter(|_| is_ours) {
                 map.push((*old, start + offset));
             }
         }
@@ -301,6 +311,21 @@ impl Draft {
         let (new_variables, ambiguous) = (self.new_variables, self.ambiguous);
         Ok(JumpPatch { library: library.write()?, map, old_anchor, new_anchor, new_variables, ambiguous })
     }
+}
+
+/// Whether it is storage that the program has as well. The pointers of unwinding tables, one in every object, are not.
+fn is_variable(section: &Section) -> bool {
+    section.role.is_mutable() && section.size > 0 && !section.name.contains("DW.ref.")
+}
+
+fn variable_name(object: &Object, section: SectionId) -> &str {
+    object.named_at(section, 0).map_or("", |id| object.name(object.symbol(id)))
+}
+
+/// The program's storage for a variable of an object.
+fn host_variable(host: &Snapshot, object: &Object, section: SectionId) -> Result<Option<BinarySymbol>, LinkError> {
+    let name = variable_name(object, section);
+    if name.is_empty() { Ok(None) } else { only(host, name, Some(object)) }
 }
 
 fn at_host(symbol: &BinarySymbol) -> u64 {

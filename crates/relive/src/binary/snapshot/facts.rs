@@ -6,29 +6,13 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+pub use crate::arch::Machine;
 use crate::binary::address::LinkAddr;
+pub use crate::binary::object::Format;
 use crate::binary::object::{Binding, SymbolKind};
 
 /// Bytes of a build-id that an index can hold. A linker's own have 8 to 32; a longer one is treated as absent.
 pub(super) const KEY_MAX: usize = 64;
-
-/// How a binary is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// ELF64, little-endian.
-    Elf,
-    /// Mach-O, 64 bits, little-endian.
-    MachO,
-}
-
-/// The machine that a binary's code is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Machine {
-    /// x86-64.
-    X86_64,
-    /// 64-bit ARM.
-    Aarch64,
-}
 
 /// What the system makes of a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
