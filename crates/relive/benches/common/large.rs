@@ -55,7 +55,7 @@ impl Tables {
 fn tables(symbols: u64, text: u64) -> (Tables, u64) {
     let mut out = Tables { symbols: vec![0; 24], strings: vec![0] };
     let room = text / symbols;
-    let is_local = |number: &u64| number % 3 == 0;
+    let is_local = |number: &u64| number.is_multiple_of(3);
     let locals: Vec<u64> = (0..symbols).filter(is_local).collect();
     for unit in locals.chunks(UNIT_SYMBOLS as usize) {
         out.add(&format!("app.{:016x}-cgu.{}", unit[0], unit[0] % 256), 4, 0xfff1, 0, 0);

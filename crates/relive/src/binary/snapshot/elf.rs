@@ -57,8 +57,10 @@ fn header(data: &[u8]) -> Result<&Header, ObjectError> {
     Ok(header)
 }
 
-/// The build-id and where it is loaded.
-fn build_id<'d>(header: &Header, data: &'d [u8]) -> Result<Option<(&'d [u8], Option<LinkAddr>)>, ObjectError> {
+/// A build-id and where it is loaded, if it is.
+type Note<'d> = (&'d [u8], Option<LinkAddr>);
+
+fn build_id<'d>(header: &Header, data: &'d [u8]) -> Result<Option<Note<'d>>, ObjectError> {
     let segments = header.program_headers(LE, data).map_err(bad("program headers"))?;
     for segment in segments {
         let Some(mut notes) = segment.notes(LE, data).map_err(bad("notes"))? else { continue };

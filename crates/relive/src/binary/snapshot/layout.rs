@@ -285,5 +285,5 @@ pub(super) fn u64_at(image: &[u8], part: &Range<usize>, at: usize) -> Option<u64
 
 /// The bucket that names of a hash are in.
 pub(super) fn bucket(hash: u32, buckets: u32) -> usize {
-    (u64::from(hash) * u64::from(buckets) >> 32) as usize
+    ((u64::from(hash) * u64::from(buckets)) >> 32) as usize
 }

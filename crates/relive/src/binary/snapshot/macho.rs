@@ -6,6 +6,8 @@
 //! a symbol belongs to the unit in which its address is named (`N_FUN`, `N_STSYM`). Symbols lose the underscore that
 //! compilers put before every name.
 
+use std::ops::Range;
+
 use object::macho;
 use object::read::macho::{FatArch, MachHeader, MachOFatFile32, MachOFatFile64, Nlist, Section, Segment as _};
 use xxhash_rust::xxh3::xxh3_64;
@@ -36,8 +38,11 @@ pub(super) fn is_universal(data: &[u8]) -> bool {
     data.starts_with(&macho::FAT_MAGIC.to_be_bytes()) || data.starts_with(&macho::FAT_MAGIC_64.to_be_bytes())
 }
 
-/// The slices of a universal file: what each is for, if we know it, and where it is.
-pub(super) fn slices(data: &[u8]) -> Result<Vec<(Option<Machine>, std::ops::Range<u64>)>, ObjectError> {
+/// A slice of a universal file: what it is for, if we know it, and where it is.
+pub(super) type Slice = (Option<Machine>, Range<u64>);
+
+/// The slices of a universal file.
+pub(super) fn slices(data: &[u8]) -> Result<Vec<Slice>, ObjectError> {
     if data.starts_with(&macho::FAT_MAGIC_64.to_be_bytes()) {
         let file = MachOFatFile64::parse(data).map_err(bad("universal header"))?;
         file.arches().iter().map(|arch| slice(arch, data)).collect()
@@ -47,7 +52,7 @@ pub(super) fn slices(data: &[u8]) -> Result<Vec<(Option<Machine>, std::ops::Rang
     }
 }
 
-fn slice(arch: &impl FatArch, data: &[u8]) -> Result<(Option<Machine>, std::ops::Range<u64>), ObjectError> {
+fn slice(arch: &impl FatArch, data: &[u8]) -> Result<Slice, ObjectError> {
     let (start, size) = arch.file_range();
     match start.checked_add(size).filter(|end| *end <= data.len() as u64) {
         Some(end) => Ok((machine(arch.cputype()), start..end)),
@@ -210,7 +215,7 @@ pub(super) fn read(data: &[u8]) -> Result<Found, ObjectError> {
     Ok(Found { about, segments, symbols, units: units.names, imports })
 }
 
-fn symbol_table<'d>(header: &Header, data: &'d [u8]) -> Result<(&'d [Symbol], std::ops::Range<u64>), ObjectError> {
+fn symbol_table<'d>(header: &Header, data: &'d [u8]) -> Result<(&'d [Symbol], Range<u64>), ObjectError> {
     let mut commands = header.load_commands(LE, data, 0).map_err(bad("load commands"))?;
     while let Some(command) = commands.next().map_err(bad("load commands"))? {
         let Some(table) = command.symtab().map_err(bad("LC_SYMTAB"))? else { continue };
