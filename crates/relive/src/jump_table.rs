@@ -13,8 +13,7 @@ use subsecond_types::JumpTable;
 use crate::Error;
 use crate::binary::archive::ArchiveIndex;
 use crate::binary::bytes::Bytes;
-use crate::binary::executable::exports;
-use crate::binary::object::{NameId, Object};
+use crate::binary::object::Object;
 use crate::binary::snapshot::Snapshot;
 use crate::link::jump::{self, JumpPatch};
 
@@ -36,8 +35,7 @@ pub struct Made {
 /// If a file cannot be read or written, or the patch cannot be made, with the reason.
 pub fn make(old: &Path, objects: &[impl AsRef<Path>], library: &Path) -> Result<Made, Error> {
     let data = map(old)?;
-    let exports_anchor = exports(&data).contains(&NameId::of(jump::ANCHOR));
-    let host = Snapshot::read(data).map_err(|why| Error::file(old, "read", why))?;
+    let host = Snapshot::read(data.clone()).map_err(|why| Error::file(old, "read", why))?;
     let (mut whole, mut archives) = (Vec::new(), ArchiveIndex::default());
     for path in objects.iter().map(AsRef::as_ref) {
         let data = map(path)?;
@@ -48,7 +46,7 @@ pub fn make(old: &Path, objects: &[impl AsRef<Path>], library: &Path) -> Result<
             whole.push(Arc::new(object));
         }
     }
-    let patch = jump::patch(&host, exports_anchor, whole, &archives);
+    let patch = jump::patch(&host, &data, whole, &archives);
     let patch = patch.map_err(|why| Error::file(old, "make a patch for", why))?;
     write(library, &patch.library)?;
     // The loader looks a path without a slash up elsewhere.

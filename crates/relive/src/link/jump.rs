@@ -14,11 +14,13 @@ use std::sync::Arc;
 use crate::arch::Machine;
 use crate::binary::address::LinkAddr;
 use crate::binary::archive::ArchiveIndex;
+use crate::binary::executable::exports;
 use crate::binary::object::{Binding, NameId, Object, Place, Role, Section, SectionId, Symbol, SymbolId, SymbolKind};
 use crate::binary::snapshot::{BinarySymbol, Snapshot};
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, ObjectId, Room};
 use crate::link::shared::{Dynamic, FIRST, Named, Part, SEGMENT_ALIGN, SharedObject};
+use unchanged::Words;
 
 /// The symbol that program and library are counted from.
 pub const ANCHOR: &str = "main";
@@ -46,23 +48,25 @@ pub struct JumpPatch {
     pub ambiguous: Vec<String>,
 }
 
-/// Links `objects` for the program that `host` describes. What they lack is taken out of `archives`. `exports_anchor` says
-/// whether the program exports `main`.
+/// Links `objects` for the program that `host` describes, whose executable is `data`. What they lack is taken out of
+/// `archives`.
 ///
 /// # Errors
 /// If the program cannot take such a patch, something is undefined or ambiguous, a thread-local is new, or an instruction
 /// would have to be near the program; each by name.
 pub fn patch(
     host: &Snapshot,
-    exports_anchor: bool,
+    data: &[u8],
     objects: Vec<Arc<Object>>,
     archives: &ArchiveIndex,
 ) -> Result<JumpPatch, LinkError> {
     let anchor = host.symbols(ANCHOR).find(|symbol| symbol.kind == SymbolKind::Function);
-    let anchor = anchor.filter(|_| exports_anchor).ok_or_else(|| {
+    let is_exported = exports(data).contains(&NameId::of(ANCHOR));
+    let anchor = anchor.filter(|_| is_exported).ok_or_else(|| {
         LinkError("the program does not export `main`, which the runtime counts from; link it with `-rdynamic`".into())
     })?;
-    let mut draft = Draft::default();
+    let words = Words::read(data).map_err(|error| LinkError(format!("dynamic relocations: {error}")))?;
+    let mut draft = Draft { words, ..Draft::default() };
     for object in objects {
         draft.add(object);
     }
@@ -87,6 +91,7 @@ pub fn patch(
 /// What is found out before anything has an address.
 #[derive(Default)]
 struct Draft {
+    words: Words,
     objects: Vec<Arc<Object>>,
     globals: BTreeMap<NameId, (usize, SymbolId)>,
     /// What the replaced functions need, themselves included.

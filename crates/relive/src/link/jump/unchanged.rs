@@ -4,6 +4,11 @@
 //! Takes a function of an object and the program's by the same name. Bytes are compared outside of fields; a field's target is
 //! compared by address where the program has it, and by its bytes where it is a nameless constant. When in doubt, it changed.
 
+use std::collections::BTreeMap;
+
+use object::RelocationFlags;
+use object::read::{Object as _, ObjectSymbol as _, ObjectSymbolTable as _, RelocationTarget};
+
 use crate::arch::RelocKind;
 use crate::arch::reloc::{Field, Form, Operand};
 use crate::arch::x86_64::{is_address_field, is_branch_field};
@@ -67,8 +72,9 @@ impl Draft {
         let target = place.wrapping_add(number as u64).wrapping_sub(reloc.addend as u64);
         let symbol = object.symbol(reloc.symbol);
         match (operand, symbol.place) {
-            // A word for a name holds what the name stands for, in both.
-            (Operand::Got | Operand::GotLoad, _) => symbol.binding != Binding::Local,
+            (Operand::Got | Operand::GotLoad, _) if symbol.binding != Binding::Local => {
+                self.words.holds(target, host, object.name(symbol))
+            }
             (Operand::Symbol | Operand::Branch, Place::In(section, offset)) => {
                 let is_constant = matches!(object.section(section).role, Role::ReadOnly | Role::RelRo);
                 if is_constant {
@@ -79,12 +85,69 @@ impl Draft {
                 found.is_some_and(|found| found.kind != SymbolKind::Tls && found.addr.0 + offset == target)
             }
             (Operand::Symbol | Operand::Branch, Place::Undefined) => {
-                let found = only(host, object.name(symbol), None).ok().flatten();
-                found.is_some_and(|found| found.addr.0 == target)
+                let name = object.name(symbol);
+                let found = only(host, name, None).ok().flatten();
+                let through = || far_jump_word(host, target).is_some_and(|word| self.words.holds(word, host, name));
+                found.is_some_and(|found| found.addr.0 == target) || through()
             }
             _ => false,
         }
     }
+}
+
+/// What the loader writes into the program's words.
+#[derive(Default)]
+pub(super) struct Words(BTreeMap<u64, Held>);
+
+enum Held {
+    /// An address of the program itself.
+    Address(u64),
+    /// The address of a name that is imported.
+    Name(String),
+}
+
+impl Words {
+    /// Those of the executable in `data`.
+    pub(super) fn read(data: &[u8]) -> Result<Words, object::Error> {
+        let file = object::read::elf::ElfFile64::<object::LittleEndian>::parse(data)?;
+        let symbols = file.dynamic_symbol_table();
+        let mut out = BTreeMap::new();
+        for (at, reloc) in file.dynamic_relocations().into_iter().flatten() {
+            let name = match reloc.target() {
+                RelocationTarget::Symbol(index) => {
+                    symbols.as_ref().and_then(|table| table.symbol_by_index(index).ok()?.name().ok().map(str::to_owned))
+                }
+                _ => None,
+            };
+            let is_relative = matches!(reloc.flags(), RelocationFlags::Elf { r_type: object::elf::R_X86_64_RELATIVE });
+            match name {
+                Some(name) if !name.is_empty() => out.insert(at, Held::Name(name)),
+                _ if is_relative => out.insert(at, Held::Address(reloc.addend() as u64)),
+                _ => None,
+            };
+        }
+        Ok(Words(out))
+    }
+
+    /// Whether the word at `at` holds the address that `name` stands for.
+    fn holds(&self, at: u64, host: &Snapshot, name: &str) -> bool {
+        match self.0.get(&at) {
+            Some(Held::Address(addr)) => {
+                only(host, name, None).ok().flatten().is_some_and(|found| found.addr.0 == *addr)
+            }
+            Some(Held::Name(held)) => held == name,
+            None => false,
+        }
+    }
+}
+
+/// The word that a jump at `addr`, an entry of a procedure linkage table, goes through.
+fn far_jump_word(host: &Snapshot, addr: u64) -> Option<u64> {
+    let code = host.code(LinkAddr(addr), 16)?;
+    let decoder = iced_x86::Decoder::with_ip(64, code, addr, iced_x86::DecoderOptions::NONE);
+    let jump = decoder.into_iter().find(|instruction| instruction.mnemonic() != iced_x86::Mnemonic::Endbr64)?;
+    let through_word = jump.code() == iced_x86::Code::Jmp_rm64 && jump.is_ip_rel_memory_operand();
+    through_word.then(|| jump.ip_rel_memory_address())
 }
 
 /// Whether a constant without a name, or what is behind the place in it that is meant, has the same bytes in the program.
