@@ -361,7 +361,7 @@ impl Placed<'_> {
         match self.object.symbol(id).place {
             Place::In(section, offset) if section == self.code => Ok(self.text + offset),
             Place::Absolute(value) => Ok(value),
-            place => Err(format!("a symbol at {place:?}")),
+            Place::In(..) | Place::Undefined | Place::Unknown(_) => Err("a symbol elsewhere".into()),
         }
     }
 }

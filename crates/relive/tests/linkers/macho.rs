@@ -135,7 +135,9 @@ impl<'a> Links<'a> {
                 }
                 _ if section.merge_size > 0 => self.merged(id, report),
                 Role::Bss | Role::TlsBss => {}
-                _ => self.part(id, report),
+                Role::Text | Role::ReadOnly | Role::RelRo | Role::Data | Role::TlsData | Role::Lsda => {
+                    self.part(id, report)
+                }
             }
         }
         report.explained("third words of thread-local variable descriptors", std::mem::take(&mut self.descriptors));

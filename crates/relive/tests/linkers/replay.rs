@@ -64,26 +64,29 @@ impl Layout {
 
     /// Finds out which definitions count.
     fn define(&mut self, inputs: &[Input]) {
-        let each = |index: usize| {
-            let symbols = inputs[index].object.symbols.iter().enumerate();
-            symbols.filter(|(_, symbol)| symbol.binding != Binding::Local && matches!(symbol.place, Place::In(..)))
+        let each = |input: &'_ Input| -> Vec<(SymbolId, NameId, SectionId)> {
+            let symbols =
+                input.object.symbols.iter().enumerate().filter(|(_, symbol)| symbol.binding != Binding::Local);
+            let placed = symbols.filter_map(|(number, symbol)| match symbol.place {
+                Place::In(section, _) => Some((SymbolId(number as u32), symbol.id, section)),
+                Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => None,
+            });
+            placed.collect()
         };
-        for index in 0..inputs.len() {
-            for (number, symbol) in each(index) {
-                let new = (index, SymbolId(number as u32));
-                let old = *self.globals.entry(symbol.id).or_insert(new);
-                let is_weak = |(input, id): (usize, SymbolId)| inputs[input].object.symbol(id).binding == Binding::Weak;
+        let is_weak = |(input, id): (usize, SymbolId)| inputs[input].object.symbol(id).binding == Binding::Weak;
+        for (index, input) in inputs.iter().enumerate() {
+            for (id, name, _) in each(input) {
+                let new = (index, id);
+                let old = *self.globals.entry(name).or_insert(new);
                 if is_weak(old) && !is_weak(new) {
-                    self.globals.insert(symbol.id, new);
+                    self.globals.insert(name, new);
                 }
             }
         }
-        for index in 0..inputs.len() {
-            for (number, symbol) in each(index) {
-                if self.globals.get(&symbol.id) != Some(&(index, SymbolId(number as u32)))
-                    && let Place::In(section, _) = symbol.place
-                    && inputs[index].object.section(section).merge_size == 0
-                {
+        for (index, input) in inputs.iter().enumerate() {
+            for (id, name, section) in each(input) {
+                let lost = self.globals.get(&name) != Some(&(index, id));
+                if lost && input.object.section(section).merge_size == 0 {
                     self.dropped.insert((index, section));
                 }
             }
