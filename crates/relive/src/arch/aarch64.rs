@@ -127,7 +127,9 @@ pub fn from_macho(raw: u8, relative: bool, log2: u8, instruction: u32) -> RelocK
     };
     match (raw, relative, log2) {
         (macho::ARM64_RELOC_UNSIGNED, false, 3) => RelocKind::ABS64,
-        (macho::ARM64_RELOC_UNSIGNED, false, 2) => RelocKind::Of(Operand::Symbol, Form::Absolute, I32),
+        (macho::ARM64_RELOC_UNSIGNED, false, 2) => {
+            RelocKind::Of(Operand::Symbol, Form::Absolute, Field::Int(4, Fits::Unsigned))
+        }
         (macho::ARM64_RELOC_BRANCH26, true, 2) => RelocKind::Of(Operand::Branch, Form::Relative, Field::Branch26),
         (macho::ARM64_RELOC_PAGE21, true, 2) => RelocKind::Of(Operand::Symbol, Form::Page, PAGES),
         (macho::ARM64_RELOC_PAGEOFF12, false, 2) => offset(Operand::Symbol),

@@ -175,6 +175,17 @@ impl RelocKind {
         matches!(self, RelocKind::Of(_, Form::Relative | Form::Page, _))
     }
 
+    /// The same with a symbol subtracted (Mach-O `SUBTRACTOR`): an address has no sign, a distance has one.
+    #[must_use]
+    pub fn minus(self) -> RelocKind {
+        match self {
+            RelocKind::Of(operand, form, Field::Int(width, Fits::Unsigned)) => {
+                RelocKind::Of(operand, form, Field::Int(width, Fits::Signed))
+            }
+            RelocKind::Of(..) | RelocKind::Unknown(_) => self,
+        }
+    }
+
     /// What X is; `None` for what is not understood.
     #[must_use]
     pub fn operand(self) -> Option<Operand> {

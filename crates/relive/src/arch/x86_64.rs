@@ -54,7 +54,7 @@ pub fn from_elf(raw: u32) -> RelocKind {
 }
 
 /// The kind of a Mach-O relocation (`<mach-o/x86_64/reloc.h>`): type, whether it is PC-relative, and the logarithm of its
-/// length. `SUBTRACTOR` is no kind: it gives the relocation after it a second symbol. `SIGNED_1`, `_2` and `_4` differ
+/// length. `SUBTRACTOR` is no kind: it gives the relocation after it a second symbol ([`RelocKind::minus`]). `SIGNED_1`, `_2` and `_4` differ
 /// from `SIGNED` in where the instruction ends, which is part of the addend.
 #[must_use]
 pub fn from_macho(raw: u8, relative: bool, log2: u8) -> RelocKind {
@@ -62,7 +62,9 @@ pub fn from_macho(raw: u8, relative: bool, log2: u8) -> RelocKind {
     let kind = |operand, form, field| RelocKind::Of(operand, form, field);
     match (raw, relative, log2) {
         (macho::X86_64_RELOC_UNSIGNED, false, 3) => kind(Operand::Symbol, Form::Absolute, I64),
-        (macho::X86_64_RELOC_UNSIGNED, false, 2) => kind(Operand::Symbol, Form::Absolute, Field::Int(4, Fits::Either)),
+        (macho::X86_64_RELOC_UNSIGNED, false, 2) => {
+            kind(Operand::Symbol, Form::Absolute, Field::Int(4, Fits::Unsigned))
+        }
         (
             macho::X86_64_RELOC_SIGNED
             | macho::X86_64_RELOC_SIGNED_1

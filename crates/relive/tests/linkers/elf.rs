@@ -1,40 +1,49 @@
 //! ELF: every section of every input, relocated by relive for the address that lld chose.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use object::write;
 use relive::arch::reloc::{Field, Form, Operand};
 use relive::arch::{Machine, RelocKind};
 use relive::binary::bytes::Bytes;
 use relive::binary::object::{Binding, NameId, Object, Place, Reloc, Role, SectionId, SymbolId};
-use relive::link::apply::{Linkage, Target as Atom, WordKind, apply};
+use relive::link::apply::{Linkage, WordKind};
 
-use crate::inputs::{self, Input, Target};
+use crate::compare::{DISCARDED, Piece};
+use crate::inputs::{self, Group, Input, Target};
 use crate::lld::{self, Linked};
-use crate::report::Report;
+use crate::report::{Least, Report};
 
 /// A symbol as lld tells them apart: by name, or by object.
 type Key = Result<NameId, (usize, SymbolId)>;
 
 /// Links all inputs with lld and with relive.
-pub(crate) fn compare(target: Target, least: u64) -> Result<(), String> {
+pub(crate) fn compare(target: Target, least: Least) -> Result<(), String> {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let mut inputs = inputs::collect(target, dir.path());
+    let (groups, missing) = inputs::collect(target, dir.path());
+    let mut report = Report::new(missing);
+    for group in groups {
+        one(target, group, dir.path(), &mut report);
+    }
+    report.finish(target.triple(), least)
+}
+
+fn one(target: Target, group: Group, dir: &Path, report: &mut Report) {
+    let Group { mut flags, mut inputs } = group;
     let stub = undefined(&inputs, target);
-    let path = dir.path().join("undefined.o");
+    let path = dir.join("undefined.o");
     std::fs::write(&path, &stub).expect("a file in a new folder");
     inputs.push(Input { path, object: Object::parse_any(Bytes::new(stub)).expect("an object that was just made") });
     // AArch64's rewriting depends on what follows; the words are used as they are.
-    let flags: &[&str] = if target == Target::ElfAarch64 { &["--no-relax"] } else { &[] };
-    let linked = lld::link(&inputs, dir.path(), flags);
+    flags.extend((target.machine == Machine::Aarch64).then_some("--no-relax"));
+    let linked = lld::link(target, &inputs, dir, &flags);
     let mut links = Links::new(&inputs, &linked);
-    let mut report = Report::default();
-    report.objects = inputs.len() as u64;
+    report.objects += inputs.len() as u64;
     for index in 0..inputs.len() {
-        links.input(index, &mut report);
+        links.input(index, report);
     }
-    links.words(&mut report);
-    report.finish(target.triple(), least)
+    links.words(report);
 }
 
 /// An object that defines what no input does.
@@ -58,9 +67,9 @@ fn undefined(inputs: &[Input], target: Target) -> Vec<u8> {
             }
         }
     }
-    let machine = match target {
-        Target::ElfX86_64 => object::Architecture::X86_64,
-        Target::ElfAarch64 => object::Architecture::Aarch64,
+    let machine = match target.machine {
+        Machine::X86_64 => object::Architecture::X86_64,
+        Machine::Aarch64 => object::Architecture::Aarch64,
     };
     let mut out = write::Object::new(object::BinaryFormat::Elf, machine, object::Endianness::Little);
     let text = out.section_id(write::StandardSection::Text);
@@ -117,8 +126,6 @@ struct Links<'a> {
     theirs: &'a [u8],
 }
 
-const DISCARDED: &str = "it lies in a section that lld dropped";
-
 impl<'a> Links<'a> {
     fn new(inputs: &'a [Input], linked: &'a Linked) -> Links<'a> {
         let mut globals: HashMap<NameId, (usize, SymbolId)> = HashMap::new();
@@ -173,64 +180,15 @@ impl<'a> Links<'a> {
     fn section(&mut self, report: &mut Report) {
         let object = self.object();
         let section = object.section(self.section);
-        let mut bytes = object.bytes(self.section).to_vec();
-        let code = section.role != Role::Debug;
-        let mut atom = Atom { machine: object.machine, code, at: self.at, bytes: &mut bytes };
-        let mut done = 0;
-        for reloc in &section.relocs {
-            if reloc.offset < done {
-                report.equal(reloc.kind, !code);
-                continue;
-            }
-            match apply(self, &mut atom, reloc) {
-                Ok(end) => done = end,
-                // Debug information of what was dropped holds a number that means nothing.
-                Err(why) if why == DISCARDED && !code => {
-                    report.explained("debug information of what lld dropped", 1);
-                    let range = reloc.offset as usize..(reloc.offset + reloc.kind.width()) as usize;
-                    atom.bytes[range.clone()].copy_from_slice(&self.theirs[range]);
-                    continue;
-                }
-                Err(why) => report.unexplained(format!("{}: {why}", self.place(reloc))),
-            }
-            let start = reloc.offset.saturating_sub(4) as usize;
-            let end = ((reloc.offset + reloc.kind.width()).max(done) as usize).min(atom.bytes.len());
-            let field = reloc.offset as usize..(reloc.offset + reloc.kind.width()) as usize;
-            if atom.bytes[field.clone()] == self.theirs[field] {
-                report.equal(reloc.kind, !code);
-                continue;
-            }
-            report.unexplained(format!(
-                "{}: {:x?}, lld has {:x?}",
-                self.place(reloc),
-                &atom.bytes[start..end],
-                &self.theirs[start..end]
-            ));
-        }
-        if bytes != self.theirs {
-            let at = bytes.iter().zip(self.theirs).position(|(ours, theirs)| ours != theirs).unwrap_or(0);
-            let end = (at + 16).min(bytes.len());
-            report.unexplained(format!(
-                "{} `{}`: bytes at {at:#x}: {:x?}, lld has {:x?}",
-                self.inputs[self.current].path.display(),
-                section.name,
-                &bytes[at..end],
-                &self.theirs[at..end]
-            ));
-        }
-    }
-
-    fn place(&self, reloc: &Reloc) -> String {
-        let object = self.object();
-        let (file, section) = (self.inputs[self.current].path.display(), object.section(self.section));
-        format!(
-            "{file} `{}`+{:#x} {:?} {} {:+}",
-            section.name,
-            reloc.offset,
-            reloc.kind,
-            object.name(object.symbol(reloc.symbol)),
-            reloc.addend
-        )
+        let mut piece = Piece {
+            object,
+            name: format!("{} `{}`", self.inputs[self.current].path.display(), section.name),
+            debug: section.role == Role::Debug,
+            at: self.at,
+            ours: object.bytes(self.section).to_vec(),
+            theirs: self.theirs,
+        };
+        piece.compare(self, &section.relocs, report);
     }
 
     fn key(&self, id: SymbolId) -> Key {

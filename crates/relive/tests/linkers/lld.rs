@@ -8,7 +8,7 @@ use std::process::Command;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use relive::binary::object::{Object, SectionId};
 
-use crate::inputs::{Input, linker};
+use crate::inputs::{Input, Target};
 
 /// A linked executable.
 pub(crate) struct Linked {
@@ -24,11 +24,11 @@ pub(crate) struct Linked {
 }
 
 /// Links `inputs`.
-pub(crate) fn link(inputs: &[Input], dir: &Path, flags: &[&str]) -> Linked {
+pub(crate) fn link(target: Target, inputs: &[Input], dir: &Path, flags: &[&str]) -> Linked {
     let (map, out, list) = (dir.join("map"), dir.join("out"), dir.join("objects"));
     let names: Vec<String> = inputs.iter().map(|input| input.path.display().to_string()).collect();
     fs::write(&list, names.join("\n")).expect("a file in a new folder");
-    let mut command = Command::new(linker());
+    let mut command = Command::new(target.linker());
     command.args(["-pie", "-O0", "--apply-dynamic-relocs", "-z", "muldefs", "-z", "notext", "--entry=0", "-Map"]);
     command.arg(&map).arg("-o").arg(&out).args(flags).arg(format!("@{}", list.display()));
     let result = command.output().expect("lld runs");

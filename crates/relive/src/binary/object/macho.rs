@@ -294,6 +294,7 @@ fn read_symbols(
             Place::In(id, offset) => {
                 layout.parts.get(id.0 as usize - 1).map_or(0, |part| part.end - part.start - offset)
             }
+            Place::Unknown(COMMON) => symbol.n_value(LE),
             Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => 0,
         };
         out.push(Symbol {

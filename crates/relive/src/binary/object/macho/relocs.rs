@@ -5,7 +5,7 @@ use object::macho;
 use object::read::macho::Section as _;
 
 use super::{File, LE, RawSection, full_name};
-use crate::arch::reloc::{Field, Operand};
+use crate::arch::reloc::{Field, Fits, Operand};
 use crate::arch::{Machine, RelocKind, aarch64, x86_64};
 use crate::binary::object::{ObjectError, Reloc, Section, SymbolId};
 
@@ -105,6 +105,7 @@ impl Entry {
             Machine::X86_64 => x86_64::from_macho(last.r_type, last.r_pcrel, last.r_length),
             Machine::Aarch64 => aarch64::from_macho(last.r_type, last.r_pcrel, last.r_length, word),
         };
+        let kind = if self.minus.is_some() { kind.minus() } else { kind };
         let place = section.addr(LE).wrapping_add(u64::from(last.r_address));
         let found = file.layout.find(section_index, place);
         let (part, offset) = found.ok_or_else(|| at(section, last.r_address, "it lies outside"))?;
@@ -137,8 +138,8 @@ impl File<'_> {
     /// where the number is counted from there. AArch64 has numbers in data alone; what stands in a pointer to a word of
     /// addresses there is no addend, and linkers ignore it.
     fn number(&self, info: &macho::RelocationInfo, kind: RelocKind, bytes: &[u8]) -> (i64, i64) {
-        let RelocKind::Of(operand, _, field @ Field::Int(width, _)) = kind else { return (0, 0) };
-        let number = field.read(bytes).unwrap_or(0);
+        let RelocKind::Of(operand, _, Field::Int(width, _)) = kind else { return (0, 0) };
+        let number = Field::Int(width, Fits::Signed).read(bytes).unwrap_or(0);
         match (self.machine, operand) {
             (Machine::Aarch64, Operand::Got) => (0, 0),
             (Machine::X86_64, _) if kind.is_relative() => {
