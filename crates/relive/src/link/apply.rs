@@ -193,10 +193,9 @@ fn local_exec(
     operand: Operand,
 ) -> Result<u64, String> {
     let at = usize::try_from(reloc.offset).map_err(|_| "the field lies outside its section")?;
-    let offset = match operand {
-        Operand::LocalDynamic | Operand::TlsDescriptorCall => 0,
-        _ => linkage.thread_offset(reloc)?,
-    };
+    // A local-dynamic access is for all thread-locals of the block, a call for the one of the instructions before it.
+    let names_none = matches!(operand, Operand::LocalDynamic | Operand::TlsDescriptorCall);
+    let offset = if names_none { 0 } else { linkage.thread_offset(reloc)? };
     let end = match target.machine {
         Machine::X86_64 => {
             // The addend counts from the end of an instruction that is no longer relative.

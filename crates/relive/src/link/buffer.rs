@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 use crate::arch::reloc::Operand;
 use crate::arch::x86_64::is_address_field;
 use crate::arch::{Machine, RelocKind};
-use crate::binary::object::{Binding, NameId, Object, Place, Role, SectionId, SymbolId};
+use crate::binary::object::{Binding, NameId, Object, Place, Role, SectionId, SymbolId, SymbolKind};
 use crate::link::LinkError;
 use crate::link::apply::{Target, WordKind, apply};
 
@@ -379,7 +379,7 @@ impl Buffer {
             atom.bytes = bytes;
         }
         result.map_err(|why| {
-            let (name, symbol) = (&of.section(section).name, of.name(of.symbol(reloc.symbol)));
+            let (name, symbol) = (&of.section(section).name, target_name(&of, reloc.symbol));
             LinkError(format!("relocation at {:#x} of `{name}` against `{symbol}`: {why}", reloc.offset))
         })?;
         out.relocations += 1;
@@ -431,6 +431,14 @@ impl Buffer {
 fn key(object: &Object, index: usize, id: SymbolId) -> Key {
     let symbol = object.symbol(id);
     if symbol.binding == Binding::Local { Key::Local(index, id) } else { Key::Name(symbol.id) }
+}
+
+/// What a relocation's symbol is called: one that stands for a section, like what begins there.
+fn target_name(object: &Object, id: SymbolId) -> &str {
+    let symbol = object.symbol(id);
+    let Place::In(section, _) = symbol.place else { return object.name(symbol) };
+    let named = if symbol.kind == SymbolKind::Section { object.named_at(section, 0) } else { Some(id) };
+    named.map_or(&object.section(section).name, |id| object.name(object.symbol(id)))
 }
 
 /// The bytes of `code` that a relocation may change: its field, or the instructions around it that are rewritten with it.

@@ -291,10 +291,8 @@ impl Linkage for Links<'_> {
     }
 
     fn thread_offset(&mut self, reloc: &Reloc) -> Result<i64, String> {
-        match self.referent(reloc) {
-            Referent::ThreadLocal(offset) => Ok(*offset),
-            _ => Err(self.unknown(reloc)),
-        }
+        let Referent::ThreadLocal(offset) = self.referent(reloc) else { return Err(self.unknown(reloc)) };
+        Ok(*offset)
     }
 }
 

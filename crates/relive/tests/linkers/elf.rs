@@ -3,10 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindSection};
 use object::write;
 use relive::arch::reloc::{Field, Form, Operand};
 use relive::arch::{Machine, RelocKind};
 use relive::binary::bytes::Bytes;
+use relive::binary::frames::Record;
 use relive::binary::object::{Binding, NameId, Object, Place, Reloc, Role, SectionId, SymbolId};
 use relive::link::apply::{Linkage, WordKind};
 
@@ -119,6 +121,8 @@ struct Links<'a> {
     globals: HashMap<NameId, (usize, SymbolId)>,
     /// Words that lld's code refers to, with what they must hold.
     words: HashMap<(Key, WordKind), u64>,
+    /// lld's unwind entries, by function.
+    entries: HashMap<u64, usize>,
     current: usize,
     section: SectionId,
     at: u64,
@@ -151,7 +155,7 @@ impl<'a> Links<'a> {
             }
         }
         let (section, words) = (SectionId(0), HashMap::new());
-        Links { inputs, linked, globals, words, current: 0, section, at: 0, theirs: &[] }
+        Links { inputs, linked, globals, words, entries: entries(linked), current: 0, section, at: 0, theirs: &[] }
     }
 
     fn object(&self) -> &'a Object {
@@ -255,15 +259,71 @@ impl<'a> Links<'a> {
         }
     }
 
-    /// Unwind entries: lld writes each common entry once and puts them in an order of its own.
+    /// Unwind entries: lld writes each common entry once and puts them in an order of its own. An entry is found by the
+    /// function it is for.
     fn frames(&mut self, report: &mut Report) {
         let object = self.object();
         let (Some(section), Some((start, theirs))) = (object.frames.section, self.linked.section(".eh_frame")) else {
             return;
         };
         self.section = section;
-        let _ = (start, theirs, report);
+        let mut seen = HashSet::new();
+        for frame in object.frames.of.values().flatten() {
+            let function = frame.fde.relocs.iter().find(|reloc| reloc.offset == frame.fde.range.start + 8);
+            let function = function.map(|reloc| {
+                let base = self.address(self.key(reloc.symbol))?;
+                Ok::<u64, String>(base.wrapping_add(reloc.addend as u64))
+            });
+            let entry = match function {
+                Some(Ok(function)) => self.entries.get(&function).copied(),
+                // Of a function that lld dropped for another one.
+                Some(Err(_)) => continue,
+                None => None,
+            };
+            let Some(entry) = entry else {
+                let name = self.inputs[self.current].path.display();
+                report.unexplained(format!("{name}: no unwind entry of lld's for the one at {:?}", frame.fde.range));
+                continue;
+            };
+            self.record(&frame.fde, start, theirs, entry, report);
+            let distance = theirs[entry + 4..].first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+            if seen.insert(frame.cie) {
+                let common = entry + 4 - distance as usize;
+                self.record(&object.frames.cies[frame.cie], start, theirs, common, report);
+            }
+        }
     }
+
+    /// One record of the input against the one at `entry` in lld's section.
+    fn record(&mut self, record: &Record, start: u64, theirs: &'a [u8], entry: usize, report: &mut Report) {
+        let object = self.object();
+        let range = record.range.start as usize..record.range.end as usize;
+        (self.at, self.theirs) = (start + entry as u64, &theirs[entry..entry + range.len()]);
+        let mut ours = object.bytes(self.section)[range].to_vec();
+        // The distance to the common entry is the writer's.
+        ours[4..8].copy_from_slice(&self.theirs[4..8]);
+        let shift = |reloc: &Reloc| Reloc { offset: reloc.offset - record.range.start, ..*reloc };
+        let relocs: Vec<Reloc> = record.relocs.iter().map(shift).collect();
+        let name = format!("{} unwind entry at {:#x}", self.inputs[self.current].path.display(), record.range.start);
+        let mut piece = Piece { object, name, debug: false, at: self.at, ours, theirs: self.theirs };
+        piece.compare(self, &relocs, report);
+    }
+}
+
+/// Where lld's unwind entries are, by their functions.
+fn entries(linked: &Linked) -> HashMap<u64, usize> {
+    let Some((start, bytes)) = linked.section(".eh_frame") else { return HashMap::new() };
+    let frames = EhFrame::new(bytes, LittleEndian);
+    let bases = BaseAddresses::default().set_eh_frame(start);
+    let mut entries = frames.entries(&bases);
+    let mut out = HashMap::new();
+    while let Some(entry) = entries.next().expect("lld's unwind entries") {
+        if let CieOrFde::Fde(partial) = entry {
+            let fde = partial.parse(EhFrame::cie_from_offset).expect("lld's unwind entry");
+            out.insert(fde.initial_address(), fde.offset());
+        }
+    }
+    out
 }
 
 impl Linkage for Links<'_> {

@@ -9,7 +9,7 @@ mod frames;
 mod relocs;
 
 use object::macho;
-use object::read::macho::{LoadCommandVariant, MachHeader, Nlist, Section as _, Segment as _, SymbolTable};
+use object::read::macho::{MachHeader, Nlist, Section as _, Segment as _, SymbolTable};
 
 use super::{
     Binding, Format, NameId, Names, ObjectError, Parts, Place, Role, Section, SectionId, Symbol, SymbolId, SymbolKind,
@@ -43,16 +43,13 @@ pub(super) fn read(data: &Bytes) -> Result<Parts, ObjectError> {
     let mut strings = 0..0;
     let mut commands = header.load_commands(LE, &**data, 0).map_err(bad("load commands"))?;
     while let Some(command) = commands.next().map_err(bad("load commands"))? {
-        match command.variant().map_err(bad("load commands"))? {
-            LoadCommandVariant::Segment64(segment, rest) => {
-                raw.extend(segment.sections(LE, rest).map_err(bad("section table"))?);
-            }
-            LoadCommandVariant::Symtab(command) => {
-                symtab = command.symbols::<Header, _>(LE, &**data).map_err(bad("symbol table"))?;
-                let start = u64::from(command.stroff.get(LE));
-                strings = start..start.saturating_add(u64::from(command.strsize.get(LE)));
-            }
-            _ => {} // Other commands do not change what sections and symbols mean.
+        // Other commands do not change what sections and symbols mean.
+        if let Some((segment, rest)) = command.segment_64().map_err(bad("segment"))? {
+            raw.extend(segment.sections(LE, rest).map_err(bad("section table"))?);
+        } else if let Some(command) = command.symtab().map_err(bad("symbol table"))? {
+            symtab = command.symbols::<Header, _>(LE, &**data).map_err(bad("symbol table"))?;
+            let start = u64::from(command.stroff.get(LE));
+            strings = start..start.saturating_add(u64::from(command.strsize.get(LE)));
         }
     }
     let cut = header.flags(LE) & macho::MH_SUBSECTIONS_VIA_SYMBOLS != 0;

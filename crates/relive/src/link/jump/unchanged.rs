@@ -113,12 +113,9 @@ impl Words {
         let symbols = file.dynamic_symbol_table();
         let mut out = BTreeMap::new();
         for (at, reloc) in file.dynamic_relocations().into_iter().flatten() {
-            let name = match reloc.target() {
-                RelocationTarget::Symbol(index) => {
-                    symbols.as_ref().and_then(|table| table.symbol_by_index(index).ok()?.name().ok().map(str::to_owned))
-                }
-                _ => None,
-            };
+            let symbol = if let RelocationTarget::Symbol(index) = reloc.target() { Some(index) } else { None };
+            let symbol = symbol.zip(symbols.as_ref()).and_then(|(index, table)| table.symbol_by_index(index).ok());
+            let name = symbol.and_then(|symbol| symbol.name().ok().map(str::to_owned));
             let is_relative = matches!(reloc.flags(), RelocationFlags::Elf { r_type: object::elf::R_X86_64_RELATIVE });
             match name {
                 Some(name) if !name.is_empty() => out.insert(at, Held::Name(name)),
