@@ -24,14 +24,15 @@ use relive::binary::archive::ArchiveIndex;
 use relive::binary::bytes::Bytes;
 use relive::binary::executable;
 use relive::binary::names;
-use relive::binary::object::{NameId, Object, SectionId};
+use relive::binary::object::{NameId, Object, Role, SectionId};
 use relive::binary::snapshot::{self, Machine, Snapshot};
 use relive::binary::types::{self, ObjectTypes};
 use relive::diff::pair::{FunctionFacts, ObjectFacts};
 use relive::diff::print::Printer;
 use relive::diff::{self, Libraries, NewObject, Reach, Running, ThreadRoom};
 use relive::judge::{self, DeltaFacts, Facts, Verdict};
-use relive::link::{self, ArenaFile, Image, Layout, LinkError};
+use relive::link::macho::compact_unwind;
+use relive::link::{self, ArenaFile, Image, Layout, LinkError, buffer};
 use relive::load::Room;
 use relive_wire::{LiveAddr, NearLayout};
 use xxhash_rust::xxh3::xxh3_64;
@@ -173,6 +174,79 @@ fn objects_are_read() {
     survives("object", objects(), 30_000, |bytes| {
         if let Ok(object) = Object::parse(Bytes::new(bytes.to_vec())) {
             use_object(&object);
+        }
+    });
+}
+
+/// Small objects of every machine and format whose target is installed, and at any rate of this one.
+fn objects_of_all_pairs() -> Vec<(&'static str, Vec<u8>)> {
+    let triples =
+        ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin"];
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let source = dir.join("small.rs");
+    fs::write(&source, SMALL).unwrap();
+    let made = triples.into_iter().filter_map(|triple| {
+        let out = dir.join(format!("{triple}.o"));
+        let mut rustc = std::process::Command::new("rustc");
+        rustc.args(["--edition=2024", "--crate-type=lib", "--emit=obj", "-Cpanic=abort", "-Ccodegen-units=1"]);
+        let done = rustc.arg("--target").arg(triple).arg("-o").arg(&out).arg(&source).output().unwrap();
+        if !done.status.success() {
+            eprintln!("{triple}: nothing is tested: {}", String::from_utf8_lossy(&done.stderr).lines().next()?);
+            return None;
+        }
+        Some((triple, fs::read(out).unwrap()))
+    });
+    made.collect()
+}
+
+/// All that is done with an object before its bytes could be written somewhere.
+fn link_alone(bytes: &[u8]) -> Option<usize> {
+    let object = Arc::new(Object::parse_any(Bytes::new(bytes.to_vec())).ok()?);
+    let room = buffer::Room::new(0x3000_0000..0x3001_0000, 0x3010_0000..0x3011_0000);
+    let mut buffer = buffer::Buffer::new(object.machine, room, true, 0x20_0000);
+    buffer.add(object.clone()).ok()?;
+    buffer.place_all(&[Role::Text], 0x1000_0000).ok()?;
+    buffer.place_all(&[Role::ReadOnly, Role::RelRo, Role::Lsda, Role::Data, Role::Bss], 0x2000_0000).ok()?;
+    buffer.place_all(&[Role::TlsData, Role::TlsBss], 0x20_0000).ok()?;
+    for (at, name) in buffer.undefined().iter().enumerate() {
+        buffer.define(NameId::of(name), 0x1800_0000 + 16 * at as u64);
+    }
+    let resolved = buffer.resolve();
+    let frames = buffer.frames(0x3100_0000).and_then(|frames| frames.header(0x3110_0000, 0x3100_0000));
+    let _ = (frames, buffer.pointers());
+    for (at, section) in object.sections.iter().enumerate() {
+        if section.role == Role::CompactUnwind {
+            let _ = compact_unwind::read_input(object.bytes(SectionId(at as u32)));
+        }
+    }
+    Some(resolved.ok()?.relocations)
+}
+
+#[test]
+fn objects_of_all_pairs_are_linked() {
+    let seeds = objects_of_all_pairs();
+    assert!(seeds.iter().all(|(_, bytes)| link_alone(bytes).is_some_and(|relocations| relocations > 5)));
+    let records = seeds.iter().map(|(name, bytes)| Seed::records((*name).to_owned(), bytes.clone())).collect();
+    survives("pair", records, 20_000, |bytes| drop(link_alone(bytes)));
+}
+
+/// Not by chance: each cut and each bit of the same objects.
+#[test]
+fn every_cut_and_every_bit_of_objects_of_all_pairs() {
+    let seeds = objects_of_all_pairs();
+    drive::run("pair, in full", move |watch| {
+        let link = |bytes: &[u8]| drop(link_alone(bytes));
+        for (name, bytes) in &seeds {
+            for len in 0..bytes.len() {
+                watch.try_one(&format!("{name}, first {len} bytes"), &bytes[..len], &link);
+            }
+            let mut bytes = bytes.clone();
+            for bit in 0..bytes.len() * 8 {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                watch.try_one(&format!("{name}, bit {bit}"), &bytes, &link);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
         }
     });
 }

@@ -129,6 +129,18 @@ impl Buffer {
     /// # Errors
     /// If it is made for another machine.
     pub fn add(&mut self, object: Arc<Object>) -> Result<ObjectId, LinkError> {
+        self.add_as(object, false)
+    }
+
+    /// Adds an object whose definitions count instead of those before: whatever refers to their names will lead to them.
+    ///
+    /// # Errors
+    /// If it is made for another machine.
+    pub fn replace(&mut self, object: Arc<Object>) -> Result<ObjectId, LinkError> {
+        self.add_as(object, true)
+    }
+
+    fn add_as(&mut self, object: Arc<Object>, newest: bool) -> Result<ObjectId, LinkError> {
         if object.machine != self.machine {
             return Err(LinkError(format!("an object for {:?} among those for {:?}", object.machine, self.machine)));
         }
@@ -143,7 +155,7 @@ impl Buffer {
                 self.objects.get(old.0).is_some_and(|object| object.symbol(old.1).binding == Binding::Weak)
             };
             let replaces = self.globals.get(&symbol.id).is_none_or(is_weak) && symbol.binding != Binding::Weak;
-            if replaces || !self.globals.contains_key(&symbol.id) {
+            if newest || replaces || !self.globals.contains_key(&symbol.id) {
                 self.globals.insert(symbol.id, new);
                 self.touch(Key::Name(symbol.id));
             }

@@ -226,6 +226,6 @@ mod tests {
         let mut code = vec![0xff, 0x25, 1, 0, 0, 0];
         let field = got_load(&mut code, 2).unwrap();
         code[field..field + 4].copy_from_slice(&1_i32.to_le_bytes());
-        assert_eq!(disassemble(&code), ["jmp 0000000000000006h", "nop"]);
+        assert_eq!(disassemble(&code), ["jmp near ptr 6", "nop"]);
     }
 }
