@@ -82,8 +82,8 @@ fn relative(root: &Path, path: PathBuf) -> String {
 impl File {
     /// Whether this is Rust of ours, and not the sources of an example that is edited.
     fn is_rust(&self) -> bool {
-        let example = self.path.starts_with("tests/cases/") || self.path.starts_with("crates/cargo-relive/demo/");
-        self.path.ends_with(".rs") && !example
+        let examples = ["tests/cases/", "tests/guests/", "crates/cargo-relive/demo/"];
+        self.path.ends_with(".rs") && !examples.iter().any(|folder| self.path.starts_with(folder))
     }
 
     /// The code without comments, strings and its tests.

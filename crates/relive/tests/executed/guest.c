@@ -31,8 +31,10 @@ int main(void) {
     while (fgets(line, sizeof line, stdin)) {
         unsigned long function;
         long number;
-        if (sscanf(line, "call %lx %ld", &function, &number) == 2)
-            printf("%ld %ld\n", ((long (*)(long))function)(number), outside_counter);
+        if (sscanf(line, "call %lx %ld", &function, &number) == 2) {
+            long answer = ((long (*)(long))function)(number);
+            printf("%ld %ld\n", answer, outside_counter);
+        }
         fflush(stdout);
     }
     return 0;

@@ -176,7 +176,7 @@ fn runs_and_is_replaced(dir: &Path, level: &str) -> Result<(), String> {
     }
     assert_eq!(buffer.undefined(), Vec::<String>::new());
     let resolved = buffer.resolve().map_err(|why| why.to_string())?;
-    assert!(resolved.relocations > 20 && resolved.words > 0, "{} relocations", resolved.relocations);
+    assert!(resolved.relocations >= 15 && resolved.words > 0, "{} relocations", resolved.relocations);
     guest.write(&control, &resolved);
     assert_eq!(regions(&control), before, "memory is protected as it was");
 
