@@ -1,7 +1,8 @@
 //! The agent's thread: accepts one connection at a time and answers its requests, for ever.
 //!
 //! Requests go into fixed buffers; what is not understood ends the connection, never the program. The only request with
-//! an effect is `Open`, and its effect is `dlopen`'s; `Resolve` looks a name up.
+//! an effect is `Open`, and its effect is `dlopen`'s; `Resolve` looks a name up. Where nothing reaches the process from
+//! outside (AArch64, under an emulator), the agent also maps and writes memory when it is asked.
 
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -44,19 +45,49 @@ fn serve(socket: &Socket) {
     let mut bytes = [0; HEAD_LEN];
     while socket.receive(&mut bytes) {
         let Some(head) = Head::decode(&bytes) else { return };
-        let answered = if head.kind == Request::Open as u32 {
-            with_text(socket, head, |path| sys::open_object(path, |result| reply(socket, head, result)))
-        } else if head.kind == Request::Resolve as u32 {
-            with_text(socket, head, |name| sys::look_up(name, |result| reply(socket, head, result)))
-        } else if head.kind == Request::Ping as u32 {
-            head.len == 0 && reply(socket, head, Ok(0))
-        } else {
-            false
+        let answered = match head.kind {
+            kind if kind == Request::Open as u32 => {
+                with_text(socket, head, |path| sys::open_object(path, |result| reply(socket, head, result)))
+            }
+            kind if kind == Request::Resolve as u32 => {
+                with_text(socket, head, |name| sys::look_up(name, |result| reply(socket, head, result)))
+            }
+            kind if kind == Request::Ping as u32 => head.len == 0 && reply(socket, head, Ok(0)),
+            #[cfg(target_arch = "aarch64")]
+            kind if kind == Request::Reserve as u32 => {
+                with_bytes(socket, head, |bytes| reply(socket, head, reserve(LiveAddr(head.value), bytes)))
+            }
+            #[cfg(target_arch = "aarch64")]
+            kind if kind == Request::Store as u32 => {
+                with_bytes(socket, head, |bytes| reply(socket, head, store(LiveAddr(head.value), bytes)))
+            }
+            _ => false,
         };
         if !answered {
             return;
         }
     }
+}
+
+/// Reads what follows `head` and has `then` answer; false if the connection is of no more use.
+#[cfg(target_arch = "aarch64")]
+fn with_bytes(socket: &Socket, head: Head, then: impl FnOnce(&[u8]) -> bool) -> bool {
+    let mut bytes = [0; PATH_MAX];
+    let Some(place) = bytes.get_mut(..head.len as usize) else { return false };
+    socket.receive(place) && then(place)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn reserve(at: LiveAddr, len: &[u8]) -> Result<u64, &'static [u8]> {
+    let len = len.try_into().map(u64::from_le_bytes).map_err(|_| &b"the length is no number"[..])?;
+    sys::map_zeroed_at(at, len).map(|_| at.0).ok_or(b"something is there")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn store(at: LiveAddr, bytes: &[u8]) -> Result<u64, &'static [u8]> {
+    let (protection, bytes) = bytes.split_first().ok_or(&b"there is nothing to write"[..])?;
+    let done = sys::store(at, bytes, libc::c_int::from(*protection));
+    done.then_some(0).ok_or(b"the memory is not mapped or cannot be protected so")
 }
 
 /// Reads the text that follows `head` and has `then` answer; false if the connection is of no more use.

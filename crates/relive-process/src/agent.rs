@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use relive_wire::LiveAddr;
 use relive_wire::agent::{HEAD_LEN, HELLO_LEN, Head, Hello, PATH_MAX, Reply, Request, TEXT_MAX, VERSION};
 
-use crate::{Error, Result, socket};
+use crate::{Error, Protection, Result, socket};
 
 /// Name of the socket in its directory.
 const SOCKET: &str = "agent.sock";
+/// Bytes of one write that the agent is asked for: more than a page takes several.
+const STORE_MAX: usize = PATH_MAX - 1;
 /// How long one look at the socket waits before the caller is asked whether the program lives.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -93,7 +95,7 @@ impl AgentLink {
         if bytes.len() > PATH_MAX {
             return Err(Error::Fatal(format!("cannot have `{}` opened: the path is too long", path.display())));
         }
-        self.ask(Request::Open, bytes, timeout, alive).map(LiveAddr)
+        self.ask(Request::Open, 0, bytes, timeout, alive).map(LiveAddr)
     }
 
     /// Where the object of the program is that has `name`, as the loader would find it for the program.
@@ -104,7 +106,36 @@ impl AgentLink {
         if name.is_empty() || name.len() > PATH_MAX {
             return Err(Error::Fatal(format!("cannot look up a name of {} bytes", name.len())));
         }
-        self.ask(Request::Resolve, name.as_bytes(), timeout, alive).map(LiveAddr)
+        self.ask(Request::Resolve, 0, name.as_bytes(), timeout, alive).map(LiveAddr)
+    }
+
+    /// Has zeroed memory mapped at exactly `at`, where nothing reaches the process from outside (`Request::Reserve`).
+    ///
+    /// # Errors
+    /// `Fatal` if something is there or the agent cannot do it, otherwise as [`AgentLink::open`].
+    pub fn reserve(&mut self, at: LiveAddr, len: u64, timeout: Duration, alive: &dyn Fn() -> bool) -> Result<()> {
+        self.ask(Request::Reserve, at.0, &len.to_le_bytes(), timeout, alive).map(drop)
+    }
+
+    /// Has `bytes` written to `at`; the pages allow `protection` afterwards (`Request::Store`). The same bytes are not
+    /// written at once if there are more than 4 of them.
+    ///
+    /// # Errors
+    /// `Fatal` if the memory is not mapped, otherwise as [`AgentLink::open`].
+    pub fn store(
+        &mut self,
+        at: LiveAddr,
+        bytes: &[u8],
+        protection: Protection,
+        timeout: Duration,
+        alive: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        let bits = u8::from(protection.read) | u8::from(protection.write) << 1 | u8::from(protection.execute) << 2;
+        for (number, part) in bytes.chunks(STORE_MAX).enumerate() {
+            let body = [&[bits], part].concat();
+            self.ask(Request::Store, at.plus((number * STORE_MAX) as u64).0, &body, timeout, alive)?;
+        }
+        Ok(())
     }
 
     /// Has the agent answer.
@@ -112,20 +143,29 @@ impl AgentLink {
     /// # Errors
     /// `Busy` if it does not in time, `Gone` if it has ended.
     pub fn ping(&mut self, timeout: Duration, alive: &dyn Fn() -> bool) -> Result<()> {
-        self.ask(Request::Ping, &[], timeout, alive).map(drop)
+        self.ask(Request::Ping, 0, &[], timeout, alive).map(drop)
     }
 
-    fn ask(&mut self, request: Request, body: &[u8], timeout: Duration, alive: &dyn Fn() -> bool) -> Result<u64> {
+    fn ask(
+        &mut self,
+        request: Request,
+        value: u64,
+        body: &[u8],
+        timeout: Duration,
+        alive: &dyn Fn() -> bool,
+    ) -> Result<u64> {
         self.seq = self.seq.wrapping_add(1);
         let step = match request {
             Request::Open => "open an image",
             Request::Ping => "answer",
             Request::Resolve => "look up a name",
+            Request::Reserve => "reserve memory",
+            Request::Store => "write",
         };
         let mut peer = Peer { stream: &self.stream, pid: self.hello.pid, step, until: Instant::now() + timeout, alive };
         // One write: the agent never sees half a request of a relive that was killed.
         let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        let mut record = Head { kind: request as u32, seq: self.seq, len, value: 0 }.encode().to_vec();
+        let mut record = Head { kind: request as u32, seq: self.seq, len, value }.encode().to_vec();
         record.extend_from_slice(body);
         peer.send(&record)?;
         loop {

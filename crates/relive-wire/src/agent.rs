@@ -64,6 +64,12 @@ pub enum Request {
     Ping = 2,
     /// Look up the name that follows as the loader does for the program: the first object that has it, in its default version.
     Resolve = 3,
+    /// Map zeroed memory at exactly `value`; its length in bytes follows as 8 bytes. Only where nothing reaches the process
+    /// from outside: agents for AArch64.
+    Reserve = 4,
+    /// Write to `value`: a protection (`PROT_*`) that the pages have afterwards follows as one byte, then the bytes. Aligned
+    /// words of 4 bytes are written at once. Code can run while it is written. Where `Reserve` is.
+    Store = 5,
 }
 
 /// What the agent answers.

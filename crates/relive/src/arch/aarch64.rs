@@ -159,6 +159,17 @@ fn low_12_field(instruction: u32) -> Option<Field> {
     Some(Field::LoadStore12(if is_vector_128 { 4 } else { (instruction >> 30) as u8 }))
 }
 
+/// Length of the jump that is written over a function's entry: one instruction, which is written at once.
+pub const ENTRY_JUMP_LEN: usize = 4;
+
+/// `b to` at `from`; `None` if it does not reach (128 MiB).
+#[must_use]
+pub fn jump(from: LiveAddr, to: LiveAddr) -> Option<[u8; ENTRY_JUMP_LEN]> {
+    let mut out = 0x1400_0000_u32.to_le_bytes();
+    Field::Branch26.write(&mut out, i128::from(to.0) - i128::from(from.0)).ok()?;
+    Some(out)
+}
+
 /// Length of a jump through a word, padding included.
 pub const FAR_JUMP_LEN: usize = 16;
 
@@ -180,4 +191,20 @@ pub fn far_jump(at: LiveAddr, pointer: LiveAddr) -> Option<[u8; FAR_JUMP_LEN]> {
     PAGES.write(&mut out, pages).ok()?;
     Field::LoadStore12(3).write(&mut out[4..], i128::from(pointer.0)).ok()?;
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jumps_reach_128_mebibytes_and_no_more() {
+        let from = LiveAddr(0x5500_0000_0000);
+        assert_eq!(jump(from, from), Some([0, 0, 0, 0x14]));
+        assert_eq!(jump(from, from.plus((1 << 27) - 4)), Some([0xff, 0xff, 0xff, 0x15]));
+        assert_eq!(jump(from, from.plus(1 << 27)), None);
+        assert_eq!(jump(from.plus(1 << 27), from), Some([0, 0, 0, 0x16]));
+        assert_eq!(jump(from.plus((1 << 27) + 4), from), None);
+        assert_eq!(jump(from, from.plus(2)), None);
+    }
 }

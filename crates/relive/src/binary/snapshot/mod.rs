@@ -4,7 +4,7 @@
 //! answers from two byte images: the binary itself, where names and code stay, and an index, which is built from it once
 //! and read in place from then on. [`Snapshot::index`] is that image; who keeps it in a file opens it again with
 //! [`Snapshot::open`], which refuses one that is damaged, cut off, or of another binary. Addresses are those stated in the
-//! file; [`Slide`](crate::binary::address::Slide) converts them. Reads no files itself and changes no binary.
+//! file; [`Slide`] converts them. Reads no files itself and changes no binary.
 
 mod elf;
 mod facts;
