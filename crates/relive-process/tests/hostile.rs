@@ -59,6 +59,11 @@ fn requests() -> Vec<Seed> {
         seed("odd", &odd),
         seed("long", &[record(open, 1, &long), record(ping, 2, b"")]),
         seed("too long", &[record(ping, 1, b""), record(open, 2, &longer), record(ping, 3, b"")]),
+        seed(
+            "what only other agents do",
+            &[record(ping, 1, b""), record(Request::Store, 2, &[7; 9]), record(ping, 3, b"")],
+        ),
+        seed("memory", &[record(Request::Reserve, 1, &[0, 0, 1, 0, 0, 0, 0, 0])]),
         seed("a ping with a text", &[record(ping, 1, b"x"), record(ping, 2, b"")]),
     ]
 }
@@ -128,6 +133,7 @@ fn try_requests(dir: &Path, pid: u32, bytes: &[u8]) {
             Request::Ping => assert_eq!(*value, Some(0)),
             Request::Open => assert_eq!(*value, None, "no such file exists"),
             Request::Resolve => assert_ne!(*value, Some(0)),
+            Request::Reserve | Request::Store => panic!("only agents for AArch64 do that"),
         }
     }
     let mut link = AgentLink::connect(dir, pid, PATIENCE, &|| true).expect("the agent accepts");

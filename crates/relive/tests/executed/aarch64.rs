@@ -28,11 +28,15 @@ const CODE: Protection = Protection { read: true, write: false, execute: true, s
 const CONSTANTS: Protection = Protection { read: true, write: false, execute: false, shared: false };
 const PART: u64 = 1 << 16;
 
-/// The target that the agent is built for, if it is not installed.
+/// What is not installed of the target that the agent is built for.
 pub(super) fn missing_target() -> Option<String> {
     let out = Command::new("rustc").args(["--print", "target-libdir", "--target", TRIPLE]).output().ok()?;
     let dir = PathBuf::from(String::from_utf8_lossy(&out.stdout).trim());
-    (!dir.exists()).then(|| format!("the target {TRIPLE} is not installed"))
+    if !dir.exists() {
+        return Some(format!("the target {TRIPLE} is not installed"));
+    }
+    let libraries = Path::new(LIBRARIES);
+    (!libraries.exists()).then(|| format!("there is no {LIBRARIES}, with libraries for the emulated program"))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
