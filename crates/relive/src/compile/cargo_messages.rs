@@ -21,7 +21,8 @@ impl Message {
     /// The message in `line`; `None` if it is none, as what a build script or a wrapper says.
     #[must_use]
     pub fn read(line: &str) -> Option<Message> {
-        serde_json::from_str(line).ok()
+        // A list that begins with a reason would be taken for a message as well.
+        line.trim_start().starts_with('{').then(|| serde_json::from_str(line).ok())?
     }
 }
 
@@ -76,5 +77,6 @@ mod tests {
         assert!(matches!(Message::read(text), Some(Message::CompilerArtifact(a)) if a.target.name == "x"));
         assert!(matches!(Message::read(r#"{"reason":"build-finished","success":true}"#), Some(Message::Other)));
         assert!(Message::read("cargo:rerun-if-changed=x").is_none());
+        assert!(Message::read(r#"["build-finished"]"#).is_none());
     }
 }
