@@ -85,9 +85,16 @@ pub(crate) const FULL: &[Step] = &[
         Run("env RELIVE_FUZZ_ITERATIONS=1000000 cargo test --locked --package relive --test hostile"),
     ),
     step(
+        "hostile objects",
+        30,
+        Run("env RELIVE_FUZZ_ITERATIONS=10000000 cargo test --locked --package relive --test hostile all_pairs"),
+    ),
+    step(
         "benches",
-        20,
-        Run("cargo bench --locked --package relive --bench diff --bench link --bench symbols --bench types"),
+        25,
+        Run(
+            "cargo bench --locked --package relive --bench diff --bench link --bench snapshot --bench symbols --bench types",
+        ),
     ),
     step("stop bench", 5, Run("cargo bench --locked --package relive-process --bench stop")),
     step("corpus", 240, Corpus("--jobs 2")),
