@@ -86,7 +86,7 @@ fn reserve(at: LiveAddr, len: &[u8]) -> Result<u64, &'static [u8]> {
 #[cfg(target_arch = "aarch64")]
 fn store(at: LiveAddr, bytes: &[u8]) -> Result<u64, &'static [u8]> {
     let (protection, bytes) = bytes.split_first().ok_or(&b"there is nothing to write"[..])?;
-    let done = sys::store(at, bytes, libc::c_int::from(*protection));
+    let done = sys::store::store(at, bytes, libc::c_int::from(*protection));
     done.then_some(0).ok_or(b"the memory is not mapped or cannot be protected so")
 }
 

@@ -6,6 +6,7 @@
 //! it are resolved again, and only they are written. It knows nothing of running programs; for those, `layout` and
 //! `relocate` add what patches need.
 
+mod footprint;
 mod frames;
 mod links;
 mod room;
@@ -15,13 +16,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::arch::reloc::Operand;
-use crate::arch::x86_64::is_address_field;
 use crate::arch::{Machine, RelocKind};
 use crate::binary::object::{Binding, NameId, Object, Place, Role, SectionId, SymbolId, SymbolKind};
 use crate::link::LinkError;
 use crate::link::apply::{Target, WordKind, apply};
 
+use footprint::{footprint, sequence_end};
 pub use frames::Frames;
 use links::Links;
 pub use room::Room;
@@ -451,32 +451,4 @@ fn target_name(object: &Object, id: SymbolId) -> &str {
     let Place::In(section, _) = symbol.place else { return object.name(symbol) };
     let named = if symbol.kind == SymbolKind::Section { object.named_at(section, 0) } else { Some(id) };
     named.map_or(&object.section(section).name, |id| object.name(object.symbol(id)))
-}
-
-/// The bytes of `code` that a relocation may change: its field, or the instructions around it that are rewritten with it.
-fn footprint(machine: Machine, kind: RelocKind, offset: u64, code: &[u8]) -> std::ops::Range<usize> {
-    let len = code.len();
-    let (before, behind) = match (machine, kind.operand()) {
-        (Machine::X86_64, Some(Operand::GeneralDynamic)) => (4, 12),
-        (Machine::X86_64, Some(Operand::LocalDynamic)) => (3, 10),
-        (Machine::X86_64, Some(Operand::TlsDescriptor | Operand::GotThreadOffset)) => (3, 4),
-        (Machine::X86_64, Some(Operand::GotLoad | Operand::Tlv)) => (2, 4),
-        // The address that `lea` makes may come from a word instead.
-        (Machine::X86_64, Some(Operand::Symbol)) if kind == RelocKind::PC32 && is_address_field(code, offset) => (2, 4),
-        (Machine::X86_64, Some(Operand::TlsDescriptorCall)) => (0, 2),
-        // Every instruction of a sequence has a relocation of its own.
-        (Machine::Aarch64, Some(Operand::TlsDescriptorCall)) => (0, 4),
-        _ => (0, kind.width()),
-    };
-    let start = usize::try_from(offset.saturating_sub(before)).unwrap_or(len).min(len);
-    start..usize::try_from(offset.saturating_add(behind)).unwrap_or(len).min(len).max(start)
-}
-
-/// Where the sequence ends that is rewritten together with a relocation's own instruction.
-fn sequence_end(reloc: &crate::binary::object::Reloc) -> u64 {
-    match reloc.kind.operand() {
-        Some(Operand::GeneralDynamic) => reloc.offset + 12,
-        Some(Operand::LocalDynamic) => reloc.offset + 10,
-        _ => reloc.offset,
-    }
 }

@@ -6,6 +6,7 @@
 //! so nothing needs to know where the program was loaded. What an instruction can reach only when it is near is refused by
 //! name. It judges nothing: whoever uses a jump table answers for types himself.
 
+mod places;
 mod unchanged;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +16,12 @@ use crate::arch::Machine;
 use crate::binary::address::LinkAddr;
 use crate::binary::archive::ArchiveIndex;
 use crate::binary::executable::exports;
-use crate::binary::object::{Binding, NameId, Object, Place, Role, Section, SectionId, Symbol, SymbolId, SymbolKind};
+use crate::binary::object::{Binding, Format, NameId, Object, Place, Section, SectionId, Symbol, SymbolId, SymbolKind};
 use crate::binary::snapshot::{BinarySymbol, Snapshot};
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, ObjectId, Room};
-use crate::link::shared::{Dynamic, FIRST, Named, Part, SEGMENT_ALIGN, SharedObject};
+use crate::link::shared::{Dynamic, Named, SharedObject};
+use places::{Bytes, Places};
 use unchanged::Words;
 
 /// The symbol that program and library are counted from.
@@ -65,6 +67,12 @@ pub fn patch(
     let anchor = anchor.filter(|_| is_exported).ok_or_else(|| {
         LinkError("the program does not export `main`, which the runtime counts from; link it with `-rdynamic`".into())
     })?;
+    let (format, machine) = (host.identity().format, host.identity().machine);
+    if (format, machine) != (Format::Elf, Machine::X86_64) {
+        return Err(LinkError(format!(
+            "the program is {format:?} for {machine:?}; only ELF for x86-64 can be patched so"
+        )));
+    }
     let words = Words::read(data).map_err(|error| LinkError(format!("dynamic relocations: {error}")))?;
     let mut draft = Draft { words, ..Draft::default() };
     for object in objects {
@@ -72,7 +80,6 @@ pub fn patch(
     }
     draft.match_functions(host);
     draft.reach(host, archives)?;
-    let machine = draft.objects.first().map_or(Machine::X86_64, |object| object.machine);
     // The thread pointer, on the scale of the program's thread-local symbols, which count from the block's start.
     let thread_pointer = host.tp_offset(0).wrapping_neg() as u64;
     let mut buffer = Buffer::new(machine, Room::new(0..0, 0..0), false, thread_pointer);
@@ -111,8 +118,16 @@ impl Draft {
         let index = self.objects.len();
         for (number, symbol) in object.symbols.iter().enumerate().skip(1) {
             let defined = matches!(symbol.place, Place::In(..) | Place::Absolute(_));
-            if defined && symbol.binding != Binding::Local {
-                self.globals.entry(symbol.id).or_insert((index, SymbolId(number as u32)));
+            if !defined || symbol.binding == Binding::Local {
+                continue;
+            }
+            // The first strong definition counts, else the first, as it does in a buffer.
+            let is_weak = |(old, id): &(usize, SymbolId)| {
+                self.objects.get(*old).is_some_and(|object| object.symbol(*id).binding == Binding::Weak)
+            };
+            let old = self.globals.get(&symbol.id);
+            if old.is_none_or(|old| is_weak(old) && symbol.binding != Binding::Weak) {
+                self.globals.insert(symbol.id, (index, SymbolId(number as u32)));
             }
         }
         self.objects.push(object);
@@ -375,67 +390,4 @@ fn functions(object: &Object) -> impl Iterator<Item = (&Symbol, SectionId, u64)>
         Place::In(section, offset) => Some((symbol, section, offset)),
         Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => None,
     })
-}
-
-/// Where the parts of the library are: each with a beginning and an end.
-struct Places {
-    constants: (u64, u64),
-    search: u64,
-    frames: u64,
-    text: (u64, u64),
-    data: (u64, u64),
-}
-
-struct Bytes {
-    constants: Part,
-    search: Part,
-    frames: Part,
-    text: Part,
-    data: Part,
-}
-
-impl Places {
-    fn lay_out(buffer: &mut Buffer, objects: &[Arc<Object>]) -> Result<Places, LinkError> {
-        let relocs = || objects.iter().flat_map(|object| object.sections.iter().flat_map(|section| &section.relocs));
-        // Every relocation may want a word and a stub, and no symbol more than one.
-        let symbols = objects.iter().map(|object| object.symbols.len()).sum::<usize>().min(relocs().count()) as u64;
-        let entries = objects.iter().flat_map(|object| object.frames.of.values().flatten());
-        let entries_len = entries.clone().map(|frame| frame.fde.range.end - frame.fde.range.start).sum::<u64>();
-        let cies = objects.iter().flat_map(|object| &object.frames.cies);
-        let cies_len = cies.map(|cie| cie.range.end - cie.range.start).sum::<u64>();
-        let constants = (FIRST, buffer.place_all(&[Role::ReadOnly, Role::Lsda], FIRST)?);
-        let search = constants.1.next_multiple_of(16);
-        let frames = (search + 12 + 8 * entries.count() as u64).next_multiple_of(16);
-        let text = (frames + entries_len + cies_len + 4).next_multiple_of(SEGMENT_ALIGN);
-        let stubs = buffer.place_all(&[Role::Text], text)?.next_multiple_of(16);
-        let text = (text, stubs + 16 * symbols);
-        let data = text.1.next_multiple_of(SEGMENT_ALIGN);
-        let variables = buffer.place_all(&[Role::RelRo, Role::Data, Role::Bss], data)?;
-        let words = variables.next_multiple_of(16);
-        let data = (data, words + 8 * symbols);
-        buffer.set_room(Room::new(words..data.1, stubs..text.1));
-        Ok(Places { constants, search, frames, text, data })
-    }
-
-    fn resolve(&self, buffer: &mut Buffer) -> Result<Bytes, LinkError> {
-        let part = |(start, end): (u64, u64)| Part { at: start, bytes: vec![0; (end - start) as usize] };
-        let (mut constants, mut text, mut data) = (part(self.constants), part(self.text), part(self.data));
-        let frames = buffer.frames(self.frames)?;
-        let search = frames.header(self.search, self.frames)?;
-        let mut bytes = frames.bytes;
-        bytes.extend([0; 4]);
-        let far = |error: LinkError| {
-            LinkError(format!("{error}; the instruction would have to be near the program, where no library is"))
-        };
-        for write in buffer.resolve().map_err(far)?.writes {
-            let mut parts = [&mut constants, &mut text, &mut data].into_iter();
-            let field = parts.find_map(|part| {
-                let start = usize::try_from(write.at.checked_sub(part.at)?).ok()?;
-                part.bytes.get_mut(start..start + write.new.len())
-            });
-            field.ok_or_else(|| LinkError("a part outside the library".into()))?.copy_from_slice(&write.new);
-        }
-        let (search, frames) = (Part { at: self.search, bytes: search }, Part { at: self.frames, bytes });
-        Ok(Bytes { constants, search, frames, text, data })
-    }
 }
