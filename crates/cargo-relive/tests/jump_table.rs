@@ -94,14 +94,14 @@ fn an_unmodified_program_applies_patches() {
     let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     let expected = [
         "raw 40",
-        "old ticks 1, depth 8, log old",
+        "old ticks 1, raw 46, depth 8, log old",
         "handler called",
         "applied",
-        "first ticks 2, depth 9, log old first",
+        "first ticks 2, raw 46, depth 9, log old first",
         "caught true, ticks 1002",
         "handler called",
         "applied",
-        "second now 1003, depth 10, log old first second",
+        "second now 1003, raw 46, depth 10, log old first second",
         "caught true, ticks 1103",
     ];
     assert_eq!(stdout.lines().collect::<Vec<_>>(), expected, "{stderr}");
@@ -121,6 +121,11 @@ fn what_a_library_cannot_do_is_refused_by_name() {
     );
     let near = guest.refusal(&[("+ step;", "+ step + unsafe { RAW };")]);
     assert!(near.contains("RAW") && near.contains("would have to be near"), "{near}");
+    // Not lost without a word: the function that must be near the program changed in a constant's constant, or leads to one that changed.
+    let constant = guest.refusal(&[("\"unit\"", "\"tinu\"")]);
+    assert!(constant.contains("raw") && constant.contains("would have to be near"), "{constant}");
+    let callee = guest.refusal(&[("    2\n", "    3\n")]);
+    assert!(callee.contains("raw") && callee.contains("leads to the old") && callee.contains("weight"), "{callee}");
     let missing = guest.refusal(&[
         ("fn greeting()", "unsafe extern \"C\" { safe fn nobody_has_it(); }\nfn greeting()"),
         ("+ step;", "+ step;\n    nobody_has_it();"),

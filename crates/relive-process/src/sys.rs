@@ -96,12 +96,17 @@ pub(crate) fn meet(command: &mut Command, ours: RawFd, theirs: RawFd) {
         unsafe { libc::close(ours) };
         // SAFETY: no memory is involved.
         let pid = unsafe { libc::getpid() }.to_ne_bytes();
-        // SAFETY: writes from an array that lives through the call. Should it fail, nobody waits for it.
-        unsafe { libc::write(theirs, pid.as_ptr().cast(), pid.len()) };
+        // SAFETY: sends from an array that lives through the call. Should it fail, nobody waits for it; and when this
+        // process was killed, that is no reason for a signal that ends the child.
+        unsafe { libc::send(theirs, pid.as_ptr().cast(), pid.len(), libc::MSG_NOSIGNAL) };
         let mut word = 0_u8;
-        // SAFETY: reads one byte into one byte. Whatever comes of it, the program is run.
-        unsafe { libc::read(theirs, (&raw mut word).cast(), 1) };
-        Ok(())
+        loop {
+            // SAFETY: reads one byte into one byte. Whatever comes of it, the program is run.
+            let got = unsafe { libc::read(theirs, (&raw mut word).cast(), 1) };
+            if got >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return Ok(());
+            }
+        }
     };
     // SAFETY: `prepare` calls only async-signal-safe functions and allocates nothing: its captures are moved in.
     unsafe { command.pre_exec(prepare) };

@@ -8,6 +8,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use relive_process::MappedFile;
@@ -81,8 +82,10 @@ fn kept(path: &Path, data: &Bytes) -> Option<Snapshot> {
 
 fn keep(snapshot: &Snapshot, folder: &Path, path: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    // Two processes may build one index; each writes its own file, and the later name wins.
-    let unfinished = path.with_extension(format!("{}.unfinished", std::process::id()));
+    // Two threads or processes may build one index; each writes its own file, and the later name wins.
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_extension(format!("{}-{number}.unfinished", std::process::id()));
     let written = fs::write(&unfinished, snapshot.index()).and_then(|()| fs::rename(&unfinished, path));
     if written.is_err() {
         let _ = fs::remove_file(&unfinished);

@@ -2,7 +2,7 @@
 
 use std::arch::asm;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use libc::{c_int, c_void};
 use relive_wire::LiveAddr;
@@ -12,8 +12,8 @@ use super::auxiliary;
 /// Writes `bytes` to `at`, whatever the protection there is; afterwards the pages have `protection`. False if the memory is
 /// not mapped or cannot be protected so.
 ///
-/// Other threads may run what is written: pages that are code stay executable meanwhile, and an aligned word of 4 bytes is
-/// one store.
+/// Other threads may run what is written: pages that are code stay executable meanwhile, and an aligned word of 4 or
+/// 8 bytes is one store.
 pub(crate) fn store(at: LiveAddr, bytes: &[u8], protection: c_int) -> bool {
     let (place, page) = (at.0 as usize, auxiliary(libc::AT_PAGESZ) as usize);
     let Some(end) = place.checked_add(bytes.len()).and_then(|end| end.checked_next_multiple_of(page)) else {
@@ -27,16 +27,17 @@ pub(crate) fn store(at: LiveAddr, bytes: &[u8], protection: c_int) -> bool {
     if !protect(protection | libc::PROT_READ | libc::PROT_WRITE) {
         return false;
     }
-    match <[u8; 4]>::try_from(bytes) {
-        Ok(word) if place.is_multiple_of(4) => {
-            // SAFETY: aligned, mapped and writable, as `mprotect` has just said of the whole range.
-            let target = unsafe { AtomicU32::from_ptr(place as *mut u32) };
-            target.store(u32::from_le_bytes(word), Ordering::Release);
-        }
-        Ok(_) | Err(_) => {
-            // SAFETY: mapped and writable; `bytes` is a buffer of the agent's and not part of it.
-            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place as *mut u8, bytes.len()) };
-        }
+    if let (Ok(word), true) = (<[u8; 4]>::try_from(bytes), place.is_multiple_of(4)) {
+        // SAFETY: aligned, mapped and writable, as `mprotect` has just said of the whole range.
+        let target = unsafe { AtomicU32::from_ptr(place as *mut u32) };
+        target.store(u32::from_le_bytes(word), Ordering::Release);
+    } else if let (Ok(word), true) = (<[u8; 8]>::try_from(bytes), place.is_multiple_of(8)) {
+        // SAFETY: the same.
+        let target = unsafe { AtomicU64::from_ptr(place as *mut u64) };
+        target.store(u64::from_le_bytes(word), Ordering::Release);
+    } else {
+        // SAFETY: mapped and writable; `bytes` is a buffer of the agent's and not part of it.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place as *mut u8, bytes.len()) };
     }
     clear_instruction_cache(place, bytes.len());
     protect(protection)

@@ -164,6 +164,10 @@ fn load(
             write(target, at as u64, field, form.value(&operands(symbol, place)))?;
             return Ok(done);
         }
+        // Its other half may have been rewritten, and both must agree.
+        if target.machine == Machine::Aarch64 {
+            return Err("it is no `adrp` and no load of 8 bytes, and cannot be rewritten".into());
+        }
     }
     let word = linkage.word(reloc, kind)?;
     write(target, reloc.offset, field, form.value(&operands(word, place)))?;

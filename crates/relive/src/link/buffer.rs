@@ -94,6 +94,8 @@ pub struct Buffer {
     room: Room,
     users: FxHashMap<Key, Vec<Use>>,
     dirty: BTreeSet<Use>,
+    /// Fields that were computed and not given out yet.
+    fields: Vec<Write>,
 }
 
 impl Buffer {
@@ -114,6 +116,7 @@ impl Buffer {
             room,
             users: FxHashMap::default(),
             dirty: BTreeSet::new(),
+            fields: Vec::new(),
         }
     }
 
@@ -313,12 +316,11 @@ impl Buffer {
     /// If a relocation cannot be computed, naming it; what was not computed is tried again the next time.
     pub fn resolve(&mut self) -> Result<Resolved, LinkError> {
         let mut out = Resolved::default();
-        let mut fields = Vec::new();
         while let Some(next) = self.dirty.first().copied() {
             match next {
                 Use::Reloc(atom, number) => {
                     if let Some(write) = self.resolve_one(atom, number, &mut out)? {
-                        fields.push(write);
+                        self.fields.push(write);
                     }
                 }
                 Use::Word(index) => {
@@ -336,7 +338,7 @@ impl Buffer {
             out.writes.push(Write { at, old: Vec::new(), new: atom.bytes.clone() });
             atom.written = true;
         }
-        out.writes.append(&mut fields);
+        out.writes.append(&mut self.fields);
         out.writes.append(&mut self.room.take_writes());
         out.writes.sort_by_key(|write| write.at);
         Ok(out)

@@ -12,11 +12,14 @@ mod unchanged;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::arch::Machine;
+use crate::arch::reloc::{Field, Form, Operand};
+use crate::arch::{Machine, RelocKind};
 use crate::binary::address::LinkAddr;
 use crate::binary::archive::ArchiveIndex;
 use crate::binary::executable::exports;
-use crate::binary::object::{Binding, Format, NameId, Object, Place, Section, SectionId, Symbol, SymbolId, SymbolKind};
+use crate::binary::object::{
+    Binding, Format, NameId, Object, Place, Role, Section, SectionId, Symbol, SymbolId, SymbolKind,
+};
 use crate::binary::snapshot::{BinarySymbol, Snapshot};
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, ObjectId, Room};
@@ -90,6 +93,7 @@ pub fn patch(
     for (name, at) in &draft.outside {
         buffer.define(*name, *at);
     }
+    draft.check_fields()?;
     let parts = Places::lay_out(&mut buffer, &draft.objects)?;
     let bytes = parts.resolve(&mut buffer)?;
     draft.finish(machine, anchor.addr, &buffer, bytes)
@@ -105,6 +109,8 @@ struct Draft {
     kept: BTreeSet<(usize, SectionId)>,
     /// Functions that cannot lie in a library and are as the program's, which serve instead.
     left: BTreeMap<(usize, SectionId), LinkAddr>,
+    /// What other parts of the library refer to.
+    referred: BTreeSet<(usize, SectionId)>,
     outside: BTreeMap<NameId, u64>,
     imports: Vec<String>,
     new_variables: Vec<String>,
@@ -177,7 +183,10 @@ impl Draft {
             });
             for reloc in object.section(section).relocs.iter().chain(unwind) {
                 match self.referent(host, archives, index, reloc.symbol)? {
-                    Referent::Own(section) => next.push(section),
+                    Referent::Own(section) => {
+                        self.referred.insert(section);
+                        next.push(section);
+                    }
                     Referent::Outside => {}
                     Referent::Missing => {
                         missing.insert(object.name(object.symbol(reloc.symbol)).to_owned());
@@ -186,7 +195,7 @@ impl Draft {
             }
         }
         if missing.is_empty() {
-            return Ok(());
+            return self.check_left(host);
         }
         let names: Vec<&str> = missing.iter().map(String::as_str).collect();
         Err(LinkError(format!(
@@ -220,7 +229,7 @@ impl Draft {
             at_host(&found)
         } else if host.imports(name) {
             self.imports.push(name.to_owned());
-            IMPORTS + IMPORT_ROOM * (self.imports.len() as u64 - 1)
+            IMPORTS + IMPORT_ROOM * (self.imports.len() as u64 - 1) + IMPORT_ROOM / 2
         } else if let Some(member) = member(name, archives)? {
             self.add(Arc::new(member));
             let found = self.globals.get(&symbol.id).copied();
@@ -273,6 +282,32 @@ impl Draft {
         Ok(())
     }
 
+    /// Refuses code of models in which a loader would have to write to code or constants, or an address is 4 bytes.
+    fn check_fields(&self) -> Result<(), LinkError> {
+        for (index, at) in self.kept.iter().filter(|place| !self.left.contains_key(place)) {
+            let Some(object) = self.objects.get(*index) else { continue };
+            let section = object.section(*at);
+            for reloc in &section.relocs {
+                let RelocKind::Of(operand, form, Field::Int(width, _)) = reloc.kind else { continue };
+                let is_address = matches!(operand, Operand::Symbol | Operand::Branch | Operand::Got | Operand::GotLoad);
+                let is_absolute = matches!(object.symbol(reloc.symbol).place, Place::Absolute(_));
+                let may_be = match form {
+                    Form::Absolute => width == 8 && matches!(section.role, Role::RelRo | Role::Data) && !is_absolute,
+                    Form::Relative => width == 4,
+                    Form::Page | Form::FromGot => false,
+                };
+                if is_address && !may_be {
+                    let name = object.name(object.symbol(reloc.symbol));
+                    return Err(LinkError(format!(
+                        "{:?} at {:#x} of `{}` against `{name}`: a library cannot have that; compile for position-independent code",
+                        reloc.kind, reloc.offset, section.name
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn finish(
         self,
         machine: Machine,
@@ -290,9 +325,11 @@ impl Draft {
             } else if value < IMPORTS / 2 + HOST / 2 {
                 relocations.push((at, Dynamic::Exported(from_host.wrapping_sub(old_anchor.0 as i64))));
             } else {
-                let distance = value - IMPORTS;
-                let index = (distance / IMPORT_ROOM) as usize;
-                relocations.push((at, Dynamic::Import(index, (distance % IMPORT_ROOM) as i64)));
+                // Each name lies in the middle of its room, so that an addend of either sign stays in it.
+                let distance = value.checked_sub(IMPORTS).filter(|at| at / IMPORT_ROOM < self.imports.len() as u64);
+                let distance = distance.ok_or_else(|| LinkError(format!("an address that is nowhere: {value:#x}")))?;
+                let addend = (distance % IMPORT_ROOM) as i64 - (IMPORT_ROOM / 2) as i64;
+                relocations.push((at, Dynamic::Import((distance / IMPORT_ROOM) as usize, addend)));
             }
         }
         let mut symbols = Vec::new();
@@ -357,8 +394,11 @@ fn only(host: &Snapshot, name: &str, object: Option<&Object>) -> Result<Option<B
     let mut found: Vec<BinarySymbol> = host.symbols(name).collect();
     found.sort_by_key(|symbol| symbol.addr);
     found.dedup_by_key(|symbol| symbol.addr);
-    if found.len() > 1
-        && let Some(object) = object
+    // Mangled names have a hash in them: what has the same is the same. Others may stand for one thing in each object.
+    let is_unique = name.starts_with("_ZN") || name.starts_with("_R");
+    let is_local = found.iter().any(|symbol| symbol.binding == Binding::Local);
+    if (found.len() > 1 || is_local && !is_unique)
+        && let Some(object) = object.filter(|object| is_local_in(object, name))
     {
         let is_file = |symbol: &&Symbol| symbol.kind == SymbolKind::File;
         let files: Vec<&str> = object.symbols.iter().filter(is_file).map(|symbol| object.name(symbol)).collect();
@@ -383,6 +423,12 @@ enum Referent {
     Own((usize, SectionId)),
     Outside,
     Missing,
+}
+
+/// Whether an object has a symbol of this name for itself.
+fn is_local_in(object: &Object, name: &str) -> bool {
+    let id = NameId::of(name);
+    object.symbols.iter().any(|symbol| symbol.id == id && symbol.binding == Binding::Local)
 }
 
 fn functions(object: &Object) -> impl Iterator<Item = (&Symbol, SectionId, u64)> {

@@ -17,12 +17,24 @@ fn greeting() -> &'static str {
     "old"
 }
 
+fn weight() -> u64 {
+    2
+}
+
+/// Reads a static directly: such a function cannot lie in a library, and need not while it is what it was.
+fn raw() -> u64 {
+    let names: &[&str] = &["unit"];
+    // SAFETY: there is one thread.
+    let raw = unsafe { RAW };
+    raw + names[0].len() as u64 + weight()
+}
+
 fn tick(step: u64) -> String {
     let ticks = TICKS.fetch_add(step, Ordering::SeqCst) + step;
     DEPTH.set(DEPTH.get() + 1);
     let mut log = LOG.lock().unwrap();
     log.push(greeting().to_owned());
-    format!("{} ticks {ticks}, depth {}, log {}", greeting(), DEPTH.get(), log.join(" "))
+    format!("{} ticks {ticks}, raw {}, depth {}, log {}", greeting(), raw(), DEPTH.get(), log.join(" "))
 }
 
 struct Loud;

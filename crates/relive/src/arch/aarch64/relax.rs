@@ -16,7 +16,8 @@ pub fn got_load(code: &mut [u8], at: usize) -> Option<Field> {
     if word & 0x9f00_0000 == 0x9000_0000 {
         return Some(Field::Adrp21(Fits::Signed));
     }
-    if word & 0xffc0_0000 != 0xf940_0000 {
+    // Register 31 is `xzr` for a load and `sp` for `add`.
+    if word & 0xffc0_0000 != 0xf940_0000 || word & 0x1f == 31 {
         return None;
     }
     // `ldr` and `add` have their registers in the same bits.
@@ -37,12 +38,14 @@ pub fn thread_local(code: &mut [u8], at: usize, operand: Operand, offset: i64) -
     let low = |register: u32| 0xf280_0000 | ((constant & 0xffff) << 5) | register;
     let is_adrp = old & 0x9f00_0000 == 0x9000_0000;
     let is_load = old & 0xffc0_0000 == 0xf940_0000;
+    // Both halves of an offset must be made in one register.
+    let is_own_load = is_load && (old >> 5) & 0x1f == register;
     let is_add = old & 0xffc0_0000 == 0x9100_0000;
     let is_call = old & 0xffff_fc1f == 0xd63f_0000;
     let new = match operand {
         // adrp; ldr  ->  movz, upper half; movk, lower half: of the register that the sequence leaves the offset in.
         Operand::GotThreadOffset if is_adrp => high(register),
-        Operand::GotThreadOffset if is_load => low(register),
+        Operand::GotThreadOffset if is_own_load => low(register),
         // A descriptor's function gives the offset in x0, which `adrp` writes already; `ldr` writes x1.
         Operand::TlsDescriptor if is_adrp && register == 0 => high(0),
         Operand::TlsDescriptor if is_load => low(0),

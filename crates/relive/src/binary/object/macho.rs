@@ -89,6 +89,8 @@ struct Layout {
     /// For each section, the index of its first part, and behind the last section the number of parts.
     first: Vec<usize>,
     first_section_symbol: u32,
+    /// Parts that are not empty, by their addresses: sections need not be in that order.
+    by_address: Vec<u32>,
 }
 
 impl Layout {
@@ -105,7 +107,8 @@ impl Layout {
                 list.push(symbol.n_value(LE));
             }
         }
-        let mut layout = Layout { parts: Vec::new(), first: Vec::new(), first_section_symbol: 0 };
+        let mut layout =
+            Layout { parts: Vec::new(), first: Vec::new(), first_section_symbol: 0, by_address: Vec::new() };
         for (index, (section, cuts)) in raw.iter().zip(&mut cuts).enumerate() {
             let (start, size) = (section.addr(LE), section.size(LE));
             let name = full_name(section);
@@ -130,6 +133,11 @@ impl Layout {
             }));
         }
         layout.first.push(layout.parts.len());
+        let has_bytes = |part: &Part| part.start < part.end;
+        let parts = layout.parts.iter().enumerate().filter(|(_, part)| has_bytes(part));
+        let mut by_address: Vec<(u64, u32)> = parts.map(|(index, part)| (part.start, index as u32)).collect();
+        by_address.sort_unstable();
+        layout.by_address = by_address.into_iter().map(|(_, index)| index).collect();
         Ok(layout)
     }
 
@@ -154,9 +162,11 @@ impl Layout {
         inside.then(|| (first + index, addr - part.start))
     }
 
-    /// The part that holds `addr`, whichever section it is of: sections of an object have ascending addresses.
+    /// The part that holds `addr`, whichever section it is of.
     fn find_anywhere(&self, addr: u64) -> Option<(usize, u64)> {
-        let index = self.parts.partition_point(|part| part.start <= addr).checked_sub(1)?;
+        let start = |at: &u32| self.parts.get(*at as usize).map_or(u64::MAX, |part| part.start);
+        let last = self.by_address.partition_point(|at| start(at) <= addr).checked_sub(1)?;
+        let index = *self.by_address.get(last)? as usize;
         let part = self.parts.get(index).filter(|part| addr < part.end)?;
         Some((index, addr - part.start))
     }

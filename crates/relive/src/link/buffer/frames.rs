@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Buffer, Links};
+use super::{Buffer, Links, key};
 use crate::arch::RelocKind;
 use crate::arch::reloc::{Field, Fits, Form, Operand};
 use crate::binary::frames::Record;
@@ -52,7 +52,7 @@ impl Buffer {
         for index in 0..self.atoms.len() {
             let Some(atom) = self.atoms.get(index).filter(|atom| !atom.foreign) else { continue };
             let (object, section) = (atom.object, atom.section);
-            let (Some(function), Some(of)) = (atom.at, self.objects.get(object).cloned()) else { continue };
+            let (Some(_), Some(of)) = (atom.at, self.objects.get(object).cloned()) else { continue };
             let Some(from) = of.frames.section else { continue };
             for frame in of.frames.of.get(&section).map_or(&[][..], Vec::as_slice) {
                 let cie = match cies.get(&(object, frame.cie)) {
@@ -69,6 +69,13 @@ impl Buffer {
                 let distance = ((start + 4 - cie) as u32).to_le_bytes();
                 let field = out.bytes.get_mut(start + 4..start + 8);
                 field.ok_or_else(|| LinkError("an unwind entry that is too short".into()))?.copy_from_slice(&distance);
+                // Not the atom's address: there can be several functions in it.
+                let function = frame.fde.relocs.iter().find(|reloc| reloc.offset == frame.fde.range.start + 8);
+                let function = function.map(|reloc| moved(&of, reloc, frame.fde.range.start)).and_then(|reloc| {
+                    let base = self.key_address(key(&of, object, reloc.symbol))?;
+                    Some(base.wrapping_add(reloc.addend as u64))
+                });
+                let function = function.ok_or_else(|| LinkError("an unwind entry for no function".into()))?;
                 out.table.push((function, at + start as u64));
             }
         }

@@ -4,7 +4,7 @@
 //! Takes a function of an object and the program's by the same name. Bytes are compared outside of fields; a field's target is
 //! compared by address where the program has it, and by its bytes where it is a nameless constant. When in doubt, it changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use object::RelocationFlags;
 use object::read::{Object as _, ObjectSymbol as _, ObjectSymbolTable as _, RelocationTarget};
@@ -15,8 +15,12 @@ use crate::arch::x86_64::{is_address_field, is_branch_field};
 use crate::binary::address::LinkAddr;
 use crate::binary::object::{Binding, Object, Place, Reloc, Role, SectionId, SymbolKind};
 use crate::binary::snapshot::Snapshot;
+use crate::link::LinkError;
 
 use super::{Draft, host_variable, is_variable, only};
+
+/// How many constants may lead to each other.
+const DEEPEST: usize = 16;
 
 impl Draft {
     /// The program's function that stands for the one in `section`, if it must.
@@ -25,6 +29,63 @@ impl Draft {
         if object.section(section).role != Role::Text || !self.must_be_near(host, object, section) {
             return None;
         }
+        self.equal(host, index, section)
+    }
+
+    /// Refuses a function that is left to the program, is called by the library, and itself leads to a function that changed:
+    /// the program's calls the old one. (What nothing in the library calls, such as `main`, goes on as it does.)
+    pub(super) fn check_left(&self, host: &Snapshot) -> Result<(), LinkError> {
+        for place in self.left.keys().filter(|place| self.referred.contains(place)) {
+            let mut seen = BTreeSet::new();
+            if let Some(changed) = self.changed_callee(host, *place, &mut seen) {
+                let name = |(index, section): (usize, SectionId)| {
+                    let object = self.objects.get(index);
+                    let symbol = object.and_then(|object| Some((object, object.function_of(section)?)));
+                    symbol.map_or("?", |(object, id)| object.name(object.symbol(id)))
+                };
+                return Err(LinkError(format!(
+                    "`{}` would have to be near the program, where no library is; the program's own serves instead, but leads \
+                     to the old `{}`",
+                    name(*place),
+                    name(changed)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// A function that is reached from `place` and is not as the program has it.
+    fn changed_callee(
+        &self,
+        host: &Snapshot,
+        place: (usize, SectionId),
+        seen: &mut BTreeSet<(usize, SectionId)>,
+    ) -> Option<(usize, SectionId)> {
+        let mut next = vec![place];
+        while let Some((index, section)) = next.pop() {
+            let Some(object) = self.objects.get(index) else { continue };
+            if !seen.insert((index, section)) || object.section(section).role != Role::Text {
+                continue;
+            }
+            if self.equal(host, index, section).is_none() {
+                return Some((index, section));
+            }
+            next.extend(object.section(section).relocs.iter().filter_map(|reloc| {
+                let symbol = object.symbol(reloc.symbol);
+                let (index, id) = match symbol.binding {
+                    Binding::Local => (index, reloc.symbol),
+                    Binding::Global | Binding::Weak => *self.globals.get(&symbol.id)?,
+                };
+                let Place::In(section, _) = self.objects.get(index)?.symbol(id).place else { return None };
+                Some((index, section))
+            }));
+        }
+        None
+    }
+
+    /// The program's function that the one in `section` is equal to.
+    fn equal(&self, host: &Snapshot, index: usize, section: SectionId) -> Option<LinkAddr> {
+        let object = self.objects.get(index)?;
         let symbol = object.symbol(object.function_of(section)?);
         let old = only(host, object.name(symbol), Some(object)).ok()??;
         let (new, size) = (object.bytes(section), object.section(section).size);
@@ -78,11 +139,16 @@ impl Draft {
             (Operand::Symbol | Operand::Branch, Place::In(section, offset)) => {
                 let is_constant = matches!(object.section(section).role, Role::ReadOnly | Role::RelRo);
                 if is_constant {
-                    return same_constant(host, object, section, offset, reloc, target);
+                    // The addend also counts to the end of the instruction.
+                    let start =
+                        i64::try_from(offset).unwrap_or(i64::MAX).saturating_add(reloc.addend).saturating_add(4);
+                    // `target` is where the symbol lies; what is meant lies behind it by as much.
+                    let addr = target.wrapping_add(start as u64).wrapping_sub(offset);
+                    return self.same_constant(host, object, section, start, addr, DEEPEST);
                 }
                 let name = object.named_at(section, 0).map_or("", |id| object.name(object.symbol(id)));
                 let found = only(host, name, Some(object)).ok().flatten();
-                found.is_some_and(|found| found.kind != SymbolKind::Tls && found.addr.0 + offset == target)
+                found.is_some_and(|found| found.kind != SymbolKind::Tls && found.addr.0.wrapping_add(offset) == target)
             }
             (Operand::Symbol | Operand::Branch, Place::Undefined) => {
                 let name = object.name(symbol);
@@ -91,6 +157,66 @@ impl Draft {
                 found.is_some_and(|found| found.addr.0 == target) || through()
             }
             _ => false,
+        }
+    }
+
+    /// Whether a constant without a name has from `start` on what the program has at `addr`, and leads to the same.
+    fn same_constant(
+        &self,
+        host: &Snapshot,
+        object: &Object,
+        section: SectionId,
+        start: i64,
+        addr: u64,
+        depth: usize,
+    ) -> bool {
+        let data = object.section(section);
+        let Ok(first) = usize::try_from(start) else { return false };
+        let bytes = object.bytes(section).get(first..).unwrap_or_default();
+        // Where constants are merged, the next one is another.
+        let bytes = match (data.merge_size, data.strings) {
+            (1, true) => bytes.split_inclusive(|byte| *byte == 0).next().unwrap_or_default(),
+            (size, false) if size > 0 => bytes.get(..size as usize).unwrap_or_default(),
+            _ => bytes,
+        };
+        let old = host.segments().iter().find(|segment| segment.contains(LinkAddr(addr)));
+        let old = old.and_then(|segment| host.loaded(segment, LinkAddr(addr), bytes.len() as u64));
+        let Some(old) = old.filter(|_| !bytes.is_empty() && depth > 0) else { return false };
+        let end = first as u64 + bytes.len() as u64;
+        let mut at = first;
+        for field in data.relocs.iter().filter(|field| (first as u64..end).contains(&field.offset)) {
+            let (from, to) = (field.offset as usize, (field.offset + field.kind.width()) as usize);
+            let range = |from: usize| from.wrapping_sub(first);
+            let same_before = at <= from && old.get(range(at)..range(from)) == bytes.get(range(at)..range(from));
+            if !same_before || !self.same_pointer(host, object, field, addr.wrapping_add(range(from) as u64), depth - 1)
+            {
+                return false;
+            }
+            at = to;
+        }
+        let rest = at.saturating_sub(first);
+        old.get(rest..) == bytes.get(rest..)
+    }
+
+    /// Whether a pointer in a constant leads where the program's at `word` does.
+    fn same_pointer(&self, host: &Snapshot, object: &Object, field: &Reloc, word: u64, depth: usize) -> bool {
+        if field.kind != RelocKind::ABS64 {
+            return false;
+        }
+        let symbol = object.symbol(field.symbol);
+        let held = self.words.0.get(&word);
+        match (symbol.place, held) {
+            (Place::In(section, offset), Some(Held::Address(addr))) => {
+                let start = i64::try_from(offset).unwrap_or(i64::MAX).saturating_add(field.addend);
+                if matches!(object.section(section).role, Role::ReadOnly | Role::RelRo) {
+                    return self.same_constant(host, object, section, start, *addr, depth);
+                }
+                let name = object.named_at(section, 0).map_or("", |id| object.name(object.symbol(id)));
+                let found = only(host, name, Some(object)).ok().flatten();
+                found.is_some_and(|found| found.addr.0.wrapping_add(start as u64) == *addr)
+            }
+            (Place::Undefined, Some(_)) => field.addend == 0 && self.words.holds(word, host, object.name(symbol)),
+            (Place::In(..) | Place::Undefined | Place::Absolute(_) | Place::Unknown(_), _) => false,
         }
     }
 }
@@ -145,36 +271,4 @@ fn far_jump_word(host: &Snapshot, addr: u64) -> Option<u64> {
     let jump = decoder.into_iter().find(|instruction| instruction.mnemonic() != iced_x86::Mnemonic::Endbr64)?;
     let through_word = jump.code() == iced_x86::Code::Jmp_rm64 && jump.is_ip_rel_memory_operand();
     through_word.then(|| jump.ip_rel_memory_address())
-}
-
-/// Whether a constant without a name, or what is behind the place in it that is meant, has the same bytes in the program.
-fn same_constant(
-    host: &Snapshot,
-    object: &Object,
-    section: SectionId,
-    offset: u64,
-    reloc: &Reloc,
-    target: u64,
-) -> bool {
-    let data = object.section(section);
-    // The addend also counts to the end of the instruction.
-    let start = i64::try_from(offset).unwrap_or(i64::MAX).saturating_add(reloc.addend).saturating_add(4);
-    let Ok(start) = usize::try_from(start) else { return false };
-    let bytes = object.bytes(section).get(start..).unwrap_or_default();
-    // Where constants are merged, the next one is another.
-    let bytes = match (data.merge_size, data.strings) {
-        (1, true) => bytes.split_inclusive(|byte| *byte == 0).next().unwrap_or_default(),
-        (size, false) if size > 0 => bytes.get(..size as usize).unwrap_or_default(),
-        _ => bytes,
-    };
-    // `target` is where the symbol lies; what is meant lies behind it by as much.
-    let addr = LinkAddr(target.wrapping_add(start as u64).wrapping_sub(offset));
-    let old = host.segments().iter().find(|segment| segment.contains(addr));
-    let old = old.and_then(|segment| host.loaded(segment, addr, bytes.len() as u64));
-    let fields = || data.relocs.iter().filter(|field| field.offset as usize >= start);
-    let Some(old) = old.filter(|_| !bytes.is_empty()) else { return false };
-    let is_field = |at: usize| {
-        fields().any(|field| (field.offset..field.offset + field.kind.width()).contains(&((start + at) as u64)))
-    };
-    old.iter().zip(bytes).enumerate().all(|(at, (old, new))| old == new || is_field(at))
 }

@@ -18,8 +18,8 @@ pub(super) fn complete(file: &File<'_>, sections: &mut [Section]) -> Result<(), 
         };
         let range = section.file_range.start as usize..section.file_range.end as usize;
         let bytes = file.data.get(range).ok_or_else(|| ObjectError("`__eh_frame` ends beyond the file".into()))?;
-        let mut new = distances(file, bytes, part.start)?;
-        new.retain(|reloc| section.relocs.binary_search_by_key(&reloc.offset, |old| old.offset).is_err());
+        let is_known = |offset: u64| section.relocs.binary_search_by_key(&offset, |old| old.offset).is_ok();
+        let mut new = distances(file, bytes, part.start, &is_known)?;
         section.relocs.append(&mut new);
         section.relocs.sort_by_key(|reloc| reloc.offset);
     }
@@ -27,7 +27,13 @@ pub(super) fn complete(file: &File<'_>, sections: &mut [Section]) -> Result<(), 
 }
 
 /// The distances in `bytes`, an `__eh_frame` section that begins at `start` in the object.
-fn distances(file: &File<'_>, bytes: &[u8], start: u64) -> Result<Vec<Reloc>, ObjectError> {
+/// Those for whose places `is_known` says that there is a relocation are left out.
+fn distances(
+    file: &File<'_>,
+    bytes: &[u8],
+    start: u64,
+    is_known: &dyn Fn(u64) -> bool,
+) -> Result<Vec<Reloc>, ObjectError> {
     let bad = |error: gimli::Error| ObjectError(format!("`__eh_frame`: {error}"));
     let frames = EhFrame::new(bytes, LittleEndian);
     let bases = BaseAddresses::default().set_eh_frame(start);
@@ -37,22 +43,29 @@ fn distances(file: &File<'_>, bytes: &[u8], start: u64) -> Result<Vec<Reloc>, Ob
         let CieOrFde::Fde(partial) = entry else { continue };
         let fde = partial.parse(EhFrame::cie_from_offset).map_err(bad)?;
         let pointer_bytes = u64::from(fde.cie().address_size());
-        if fde.cie().fde_address_encoding().is_some_and(|encoding| encoding != gimli::DW_EH_PE_pcrel) {
+        let encodings = [fde.cie().fde_address_encoding(), fde.cie().lsda_encoding()];
+        if encodings.into_iter().flatten().any(|encoding| encoding != gimli::DW_EH_PE_pcrel) {
             return Err(ObjectError(format!("`__eh_frame` entry at {:#x}: another form of address", fde.offset())));
         }
         // Length, distance of the common entry; then the function, its length and, after one byte, the LSDA.
         let function_at = fde.offset() as u64 + 8;
-        out.extend(distance(file, function_at, fde.initial_address()));
-        if let Some(Pointer::Direct(lsda)) = fde.lsda().filter(|pointer| *pointer != Pointer::Direct(0)) {
-            out.extend(distance(file, function_at + 2 * pointer_bytes + 1, lsda));
+        if !is_known(function_at) {
+            out.push(distance(file, function_at, fde.initial_address())?);
+        }
+        let lsda_at = function_at + 2 * pointer_bytes + 1;
+        if let Some(Pointer::Direct(lsda)) = fde.lsda().filter(|lsda| *lsda != Pointer::Direct(0) && !is_known(lsda_at))
+        {
+            out.push(distance(file, lsda_at, lsda)?);
         }
     }
     Ok(out)
 }
 
-/// A reference to `target`, an address of the object. Where a relocation says what is meant, it may lie nowhere.
-fn distance(file: &File<'_>, offset: u64, target: u64) -> Option<Reloc> {
-    let (part, inside) = file.layout.find_anywhere(target)?;
+/// A reference to `target`, an address of the object.
+fn distance(file: &File<'_>, offset: u64, target: u64) -> Result<Reloc, ObjectError> {
+    let found = file.layout.find_anywhere(target);
+    let (part, inside) = found
+        .ok_or_else(|| ObjectError(format!("`__eh_frame` refers at {offset:#x} to {target:#x}, where nothing is")))?;
     let symbol = file.layout.section_symbol(part);
-    Some(Reloc { offset, kind: DISTANCE, symbol, minus: None, addend: inside as i64 })
+    Ok(Reloc { offset, kind: DISTANCE, symbol, minus: None, addend: inside as i64 })
 }
