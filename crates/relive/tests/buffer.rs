@@ -240,3 +240,66 @@ fn a_branch_out_of_reach_goes_through_a_stub() {
         assert_eq!(words[0].new, (far + 64).to_le_bytes());
     }
 }
+
+#[test]
+fn what_was_computed_before_an_error_is_not_lost() {
+    let objects = objects("x86_64-unknown-linux-gnu").expect("the host's own target");
+    let mut buffer = Buffer::new(Machine::X86_64, Room::new(WORDS..WORDS + 0x10_0000, STUBS..STUBS), false, THREADS);
+    for object in &objects {
+        buffer.add(object.clone()).expect("one machine");
+    }
+    place_all(&mut buffer);
+    let names = define_undefined(&mut buffer);
+    let mut memory = Memory::default();
+    memory.take(&buffer.resolve().expect("everything is near"));
+    for (index, name) in names.iter().enumerate() {
+        buffer.define(NameId::of(name), OUTSIDE + 0x8_0000 + 16 * index as u64);
+    }
+    // One of them is where only a stub leads, and there is no room for any.
+    let relocs = objects
+        .iter()
+        .flat_map(|of| of.sections.iter().flat_map(move |from| from.relocs.iter().map(move |reloc| (of, reloc))));
+    let mut called = relocs
+        .filter(|(_, reloc)| reloc.kind.operand() == Some(Operand::Branch))
+        .map(|(of, reloc)| of.name(of.symbol(reloc.symbol)));
+    let far = called.find(|name| names.iter().any(|known| known == name)).expect("a function that is called");
+    let index = names.iter().position(|name| name == far).expect("it is one of them") as u64;
+    buffer.define(NameId::of(far), 1 << 40);
+    let error = buffer.resolve().expect_err("there is no room");
+    assert!(error.0.contains("room for 0 stubs"), "{error}");
+    buffer.define(NameId::of(far), OUTSIDE + 0x8_0000 + 16 * index);
+    memory.take(&buffer.resolve().expect("everything is near again"));
+    for number in 0..objects.len() {
+        let sections: Vec<SectionId> = buffer.atoms(ObjectId(number)).map(|(section, _)| section).collect();
+        for section in sections {
+            let (at, bytes) = buffer.atom(ObjectId(number), section).expect("a placed atom");
+            let written = memory.0.get(&at).map_or(&[][..], Vec::as_slice);
+            assert!(bytes.is_empty() || written == bytes, "`{}` at {at:#x}", objects[number].section(section).name);
+        }
+    }
+}
+
+#[test]
+fn unwind_entries_of_one_section_are_told_apart() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (source, out) = (dir.path().join("three.c"), dir.path().join("three.o"));
+    let text = "int f(int);\nint one(int n) { return f(n) + 1; }\nint two(int n) { return f(n) * f(2); }\nint three(void) { return 3; }\n";
+    fs::write(&source, text).expect("a file in a new folder");
+    let mut cc = Command::new("cc");
+    let made = cc
+        .args(["-c", "-O1", "-fno-function-sections", "-fasynchronous-unwind-tables"])
+        .arg(&source)
+        .arg("-o")
+        .arg(&out)
+        .status();
+    assert!(made.expect("cc runs").success());
+    let object = Object::parse(Bytes::new(fs::read(&out).expect("an object"))).expect("an object");
+    let mut buffer = buffer(&[Arc::new(object)]);
+    place_all(&mut buffer);
+    define_undefined(&mut buffer);
+    buffer.resolve().expect("everything has an address");
+    let frames = buffer.frames(DATA + 0x10_0000).expect("unwind entries");
+    let mut wanted = ["one", "two", "three"].map(|name| buffer.address(NameId::of(name)).expect("it is placed"));
+    wanted.sort_unstable();
+    assert_eq!(frames.table.iter().map(|(function, _)| *function).collect::<Vec<_>>(), wanted);
+}

@@ -388,6 +388,10 @@ impl Buffer {
         } else {
             apply(&mut links, &mut target, reloc).or_else(|why| links.through_word(&mut target, reloc).ok_or(why))
         };
+        // What could not be computed stays what was given out.
+        if let (Err(_), Some(field)) = (&result, bytes.get_mut(range.clone())) {
+            field.copy_from_slice(&old);
+        }
         let new = bytes.get(range.clone()).unwrap_or_default().to_vec();
         if let Some(atom) = self.atoms.get_mut(atom) {
             atom.bytes = bytes;
