@@ -36,7 +36,7 @@ pub(crate) const CI: &[Step] = &[
     step("tidy", 1, Run("cargo xtask tidy")),
     step("format", 1, Run("cargo fmt --all --check")),
     step("lints", 4, Run("cargo clippy --locked --workspace --all-targets -- -D warnings")),
-    step("documentation", 2, Docs("cargo doc --locked --workspace --no-deps")),
+    step("documentation", 1, Docs("cargo doc --locked --workspace --no-deps")),
     step("tests", 10, Run("cargo test --locked --workspace")),
     step(
         "fuzz",
@@ -49,8 +49,8 @@ pub(crate) const CI: &[Step] = &[
     ),
     step("release build", 5, Run("cargo build --locked --release")),
     step("demo", 1, Run("cargo run --locked --release --quiet -- demo")),
-    step("installation", 3, Run("cargo test --locked --package cargo-relive --test install -- --ignored")),
-    step("edits, a part", 5, Run("cargo xtask edits --count 100")),
+    step("installation", 5, Run("cargo test --locked --package cargo-relive --test install -- --ignored")),
+    step("edits, a part", 4, Run("cargo xtask edits --count 100")),
     step(
         "corpus, a part",
         3,
