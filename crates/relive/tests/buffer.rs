@@ -269,12 +269,12 @@ fn what_was_computed_before_an_error_is_not_lost() {
     assert!(error.0.contains("room for 0 stubs"), "{error}");
     buffer.define(NameId::of(far), OUTSIDE + 0x8_0000 + 16 * index);
     memory.take(&buffer.resolve().expect("everything is near again"));
-    for number in 0..objects.len() {
+    for (number, object) in objects.iter().enumerate() {
         let sections: Vec<SectionId> = buffer.atoms(ObjectId(number)).map(|(section, _)| section).collect();
         for section in sections {
             let (at, bytes) = buffer.atom(ObjectId(number), section).expect("a placed atom");
             let written = memory.0.get(&at).map_or(&[][..], Vec::as_slice);
-            assert!(bytes.is_empty() || written == bytes, "`{}` at {at:#x}", objects[number].section(section).name);
+            assert!(bytes.is_empty() || written == bytes, "`{}` at {at:#x}", object.section(section).name);
         }
     }
 }
