@@ -3,18 +3,16 @@
 //! Takes the program that runs and objects of its new code; writes a shared object and gives the table that the runtime's
 //! `apply_patch` takes, in the published type. What the patch may not do is said by `link::jump`.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use relive_process::MappedFile;
 use subsecond_types::JumpTable;
 
 use crate::Error;
 use crate::binary::archive::ArchiveIndex;
-use crate::binary::bytes::Bytes;
 use crate::binary::object::Object;
 use crate::binary::snapshot::Snapshot;
+use crate::compile::files;
 use crate::link::jump::{self, JumpPatch};
 
 /// What was made.
@@ -34,11 +32,11 @@ pub struct Made {
 /// # Errors
 /// If a file cannot be read or written, or the patch cannot be made, with the reason.
 pub fn make(old: &Path, objects: &[impl AsRef<Path>], library: &Path) -> Result<Made, Error> {
-    let data = map(old)?;
+    let data = files::map(old)?;
     let host = Snapshot::read(data.clone()).map_err(|why| Error::file(old, "read", why))?;
     let (mut whole, mut archives) = (Vec::new(), ArchiveIndex::default());
     for path in objects.iter().map(AsRef::as_ref) {
-        let data = map(path)?;
+        let data = files::map(path)?;
         if data.starts_with(b"!<arch>\n") {
             archives.add(data).map_err(|why| Error::file(path, "read", why))?;
         } else {
@@ -48,7 +46,8 @@ pub fn make(old: &Path, objects: &[impl AsRef<Path>], library: &Path) -> Result<
     }
     let patch = jump::patch(&host, &data, whole, &archives);
     let patch = patch.map_err(|why| Error::file(old, "make a patch for", why))?;
-    write(library, &patch.library)?;
+    // A program may have an older one open.
+    files::replace(library, &patch.library)?;
     // The loader looks a path without a slash up elsewhere.
     let library = library.canonicalize().map_err(|why| Error::file(library, "find", why))?;
     let JumpPatch { map, old_anchor, new_anchor, new_variables, ambiguous, .. } = patch;
@@ -60,19 +59,4 @@ pub fn make(old: &Path, objects: &[impl AsRef<Path>], library: &Path) -> Result<
         ifunc_count: 0,
     };
     Ok(Made { table, new_variables, ambiguous })
-}
-
-fn map(path: &Path) -> Result<Bytes, Error> {
-    MappedFile::open(path).map(Bytes::new).map_err(|why| Error::file(path, "read", why))
-}
-
-/// Whole or not at all: a program may have an older one open.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(format!(".{}", std::process::id()));
-    let done = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
-    done.map_err(|why| {
-        let _ = fs::remove_file(&new); // What cannot be written may not be there either.
-        Error::file(path, "write", why)
-    })
 }

@@ -6,17 +6,14 @@
 //! else. What an index says is not decided here.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-
-use relive_process::MappedFile;
 
 use crate::Error;
 use crate::binary::bytes::Bytes;
 use crate::binary::object::ObjectError;
 use crate::binary::snapshot::{self, Identity, Machine, Snapshot};
+use crate::compile::files;
 
 /// Indexes that a folder keeps; older ones go.
 const KEPT: usize = 8;
@@ -50,8 +47,7 @@ pub enum Source {
 pub fn open(binary: &Path, machine: Option<Machine>, folder: Option<&Path>) -> Result<Opened, Error> {
     let began = Instant::now();
     let unreadable = |why: ObjectError| Error::file(binary, "read the symbols of", why);
-    let file = MappedFile::open(binary).map_err(|why| Error::file(binary, "map", why))?;
-    let data = snapshot::slice(&Bytes::new(file), machine).map_err(unreadable)?;
+    let data = snapshot::slice(&files::map(binary)?, machine).map_err(unreadable)?;
     let done = |snapshot, source| Opened { snapshot, source, took: began.elapsed() };
     let Some(folder) = folder else {
         let snapshot = Snapshot::read(data).map_err(unreadable)?;
@@ -64,7 +60,7 @@ pub fn open(binary: &Path, machine: Option<Machine>, folder: Option<&Path>) -> R
     let snapshot = Snapshot::read(data).map_err(unreadable)?;
     let source = match keep(&snapshot, folder, &path) {
         Ok(()) => Source::Built(path),
-        Err(why) => Source::Lost(format!("cannot write `{}`: {why}", path.display())),
+        Err(why) => Source::Lost(why.to_string()),
     };
     Ok(done(snapshot, source))
 }
@@ -76,27 +72,20 @@ fn file_name(identity: &Identity) -> String {
 
 /// The snapshot with the index in `path`, if it is whole and of this binary.
 fn kept(path: &Path, data: &Bytes) -> Option<Snapshot> {
-    let index = MappedFile::open(path).ok()?;
-    Snapshot::open(Bytes::new(index), data.clone()).ok()
+    Snapshot::open(files::map(path).ok()?, data.clone()).ok()
 }
 
-fn keep(snapshot: &Snapshot, folder: &Path, path: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    // Two threads or processes may build one index; each writes its own file, and the later name wins.
-    static MADE: AtomicU32 = AtomicU32::new(0);
-    let number = MADE.fetch_add(1, Ordering::Relaxed);
-    let unfinished = path.with_extension(format!("{}-{number}.unfinished", std::process::id()));
-    let written = fs::write(&unfinished, snapshot.index()).and_then(|()| fs::rename(&unfinished, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&unfinished);
-    }
-    written.map(|()| forget(folder))
+fn keep(snapshot: &Snapshot, folder: &Path, path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(|why| Error::file(folder, "write", why))?;
+    files::replace(path, snapshot.index())?;
+    forget(folder);
+    Ok(())
 }
 
 /// Removes all but the newest; what cannot be removed stays.
 fn forget(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
-    let ours = |path: &PathBuf| path.extension().is_some_and(|end| end == "index" || end == "unfinished");
+    let ours = |path: &PathBuf| path.extension().is_some_and(|end| end == "index" || end == files::UNFINISHED);
     let time = |path: &PathBuf| fs::metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut files: Vec<_> =
         entries.flatten().map(|entry| entry.path()).filter(ours).map(|path| (time(&path), path)).collect();

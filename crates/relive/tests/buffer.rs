@@ -1,5 +1,8 @@
 //! Buffers: what moves is resolved again, and nothing else; what was moved step by step equals what is made at once.
 
+#[path = "common/sysroot.rs"]
+mod sysroot;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -12,6 +15,7 @@ use relive::binary::archive::members;
 use relive::binary::bytes::Bytes;
 use relive::binary::object::{Binding, NameId, Object, Place, Role, SectionId, SymbolId};
 use relive::link::buffer::{Buffer, ObjectId, Resolved, Room};
+use sysroot::sysroot;
 
 const CODE: u64 = 0x1000_0000;
 const DATA: u64 = 0x1200_0000;
@@ -23,9 +27,7 @@ const THREADS: u64 = 0x20_0000;
 
 /// The objects of the standard library for a target; `None` if it is not installed.
 fn objects(target: &str) -> Option<Vec<Arc<Object>>> {
-    let out = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc runs");
-    let sysroot = PathBuf::from(String::from_utf8(out.stdout).expect("a path").trim());
-    let entries = fs::read_dir(sysroot.join("lib/rustlib").join(target).join("lib")).ok()?;
+    let entries = fs::read_dir(sysroot().join("lib/rustlib").join(target).join("lib")).ok()?;
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.retain(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,8 +1,10 @@
 //! Snapshots of real binaries and of Mach-O files made here; their indexes kept, damaged, cut off and of another binary.
 
-#[allow(dead_code, reason = "each of the tests uses its part")]
 #[path = "common/macho.rs"]
 mod macho;
+#[allow(dead_code, reason = "each of the tests uses its part")]
+#[path = "common/sysroot.rs"]
+mod sysroot;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +18,7 @@ use relive::binary::bytes::Bytes;
 use relive::binary::object::{Binding, SymbolKind};
 use relive::binary::snapshot::{self, BinarySymbol, Format, Key, Kind, Machine, Snapshot};
 use relive::snapshots::{self, Source};
+use sysroot::sysroot;
 
 /// A folder of its own for a test.
 fn folder(name: &str) -> PathBuf {
@@ -106,9 +109,7 @@ fn this_executable_has_the_symbols_that_object_finds() {
 /// More symbols than one thread takes at a time.
 #[test]
 fn a_large_library_is_read_by_several_threads() {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output().unwrap();
-    let folder = PathBuf::from(String::from_utf8(sysroot.stdout).unwrap().trim()).join("lib");
+    let folder = sysroot().join("lib");
     let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let driver = files.find(|path| path.to_string_lossy().contains("librustc_driver-")).expect("rustc has a driver");
     let snapshot = snapshots::open(&driver, None, None).unwrap().snapshot;
@@ -435,9 +436,7 @@ fn linked_macho(dir: &Path, target: &str, arch: &str) -> Option<PathBuf> {
         "-Copt-level=1",
     ]);
     let compiled = compile.args(["--target", target, "-o"]).arg(&object).arg(&source).output().unwrap();
-    let sysroot = rustc().args(["--print", "sysroot"]).output().unwrap();
-    let sysroot = PathBuf::from(String::from_utf8(sysroot.stdout).unwrap().trim());
-    let linker = sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld/ld64.lld");
+    let linker = sysroot().join("lib/rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld/ld64.lld");
     if !compiled.status.success() || !linker.exists() {
         return None;
     }

@@ -3,14 +3,10 @@
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, Sym};
 
-use crate::binary::object::{NameId, ObjectError};
+use crate::binary::object::{NameId, ObjectError, bad};
 
 type Header = elf::FileHeader64<object::LittleEndian>;
 const LE: object::LittleEndian = object::LittleEndian;
-
-fn bad(step: &str) -> impl Fn(object::read::Error) -> ObjectError + '_ {
-    move |error| ObjectError(format!("{step}: {error}"))
-}
 
 /// Whether an executable asks for a dynamic loader (`PT_INTERP`).
 ///

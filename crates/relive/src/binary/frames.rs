@@ -40,6 +40,17 @@ pub struct FrameTable {
     pub of: FxHashMap<SectionId, Vec<Frame>>,
 }
 
+impl FrameTable {
+    /// The relocations of the unwind entries of a text section, those of their common entries included.
+    pub fn relocs(&self, section: SectionId) -> impl Iterator<Item = &Reloc> {
+        let frames = self.of.get(&section).map_or(&[][..], Vec::as_slice);
+        frames.iter().flat_map(|frame| {
+            let cie = self.cies.get(frame.cie).map_or(&[][..], |cie| cie.relocs.as_slice());
+            frame.fde.relocs.iter().chain(cie)
+        })
+    }
+}
+
 /// Cuts the unwind entries of `object` apart.
 pub(crate) fn read(object: &Object) -> Result<FrameTable, ObjectError> {
     let mut table = FrameTable::default();

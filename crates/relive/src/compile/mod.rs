@@ -13,6 +13,7 @@ pub mod cargo_messages;
 mod config;
 pub mod dep_info;
 pub mod diagnostics;
+pub(crate) mod files;
 mod foreign;
 mod identity;
 mod link_line;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::compile::files;
 
 /// Version of the record format; a record of another version counts as missing.
 pub(crate) const VERSION: u32 = 1;
@@ -128,9 +129,7 @@ pub(crate) fn lasting_env() -> Vec<(Raw, Raw)> {
 /// Writes `value` to `path` so that a reader sees all of it or the old file.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let text = serde_json::to_vec(value).map_err(|why| Error::file(path, "encode", why))?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    fs::write(&temporary, text).map_err(|why| Error::file(&temporary, "write", why))?;
-    fs::rename(&temporary, path).map_err(|why| Error::file(path, "put in place", why))
+    files::replace(path, &text)
 }
 
 /// Reads what `write_json` wrote.

@@ -20,6 +20,7 @@ use crate::arch::{Machine, RelocKind};
 use crate::binary::object::{Binding, NameId, Object, Place, Role, SectionId, SymbolId, SymbolKind};
 use crate::link::LinkError;
 use crate::link::apply::{Target, WordKind, apply};
+use crate::link::globals::Globals;
 
 use footprint::{footprint, sequence_end};
 pub use frames::Frames;
@@ -86,8 +87,7 @@ pub struct Buffer {
     objects: Vec<Arc<Object>>,
     atoms: Vec<Atom>,
     atom_of: FxHashMap<(usize, SectionId), usize>,
-    /// The definition of each name that counts.
-    globals: FxHashMap<NameId, (usize, SymbolId)>,
+    globals: Globals,
     outside: FxHashMap<NameId, u64>,
     /// The thread pointer, on the scale of the addresses of thread-local atoms.
     thread_pointer: u64,
@@ -110,7 +110,7 @@ impl Buffer {
             objects: Vec::new(),
             atoms: Vec::new(),
             atom_of: FxHashMap::default(),
-            globals: FxHashMap::default(),
+            globals: Globals::default(),
             outside: FxHashMap::default(),
             thread_pointer,
             room,
@@ -148,20 +148,8 @@ impl Buffer {
             return Err(LinkError(format!("an object for {:?} among those for {:?}", object.machine, self.machine)));
         }
         let index = self.objects.len();
-        for (number, symbol) in object.symbols.iter().enumerate().skip(1) {
-            let defined = matches!(symbol.place, Place::In(..) | Place::Absolute(_));
-            if !defined || symbol.binding == Binding::Local {
-                continue;
-            }
-            let new = (index, SymbolId(number as u32));
-            let is_weak = |old: &(usize, SymbolId)| {
-                self.objects.get(old.0).is_some_and(|object| object.symbol(old.1).binding == Binding::Weak)
-            };
-            let replaces = self.globals.get(&symbol.id).is_none_or(is_weak) && symbol.binding != Binding::Weak;
-            if newest || replaces || !self.globals.contains_key(&symbol.id) {
-                self.globals.insert(symbol.id, new);
-                self.touch(Key::Name(symbol.id));
-            }
+        for name in self.globals.add(&self.objects, &object, newest) {
+            self.touch(Key::Name(name));
         }
         for (number, section) in object.sections.iter().enumerate() {
             if !section.role.is_loaded() || section.role == Role::EhFrame {
@@ -243,7 +231,7 @@ impl Buffer {
         for id in of.defined_in(section) {
             let symbol = of.symbol(*id);
             self.touch(Key::Local(object, *id));
-            if self.globals.get(&symbol.id) == Some(&(object, *id)) {
+            if self.globals.get(symbol.id) == Some((object, *id)) {
                 self.touch(Key::Name(symbol.id));
             }
         }
@@ -275,7 +263,7 @@ impl Buffer {
 
     /// The address of what no object defines, or a new one.
     pub fn define(&mut self, name: NameId, at: u64) {
-        if self.outside.insert(name, at) != Some(at) && !self.globals.contains_key(&name) {
+        if self.outside.insert(name, at) != Some(at) && self.globals.get(name).is_none() {
             self.touch(Key::Name(name));
         }
     }
@@ -289,7 +277,7 @@ impl Buffer {
             for reloc in &object.section(atom.section).relocs {
                 let symbol = object.symbol(reloc.symbol);
                 let is_global = symbol.binding != Binding::Local;
-                if is_global && !self.globals.contains_key(&symbol.id) && !self.outside.contains_key(&symbol.id) {
+                if is_global && self.globals.get(symbol.id).is_none() && !self.outside.contains_key(&symbol.id) {
                     out.insert(object.name(symbol).to_owned());
                 }
             }
@@ -416,8 +404,8 @@ impl Buffer {
     fn key_address(&self, key: Key) -> Option<u64> {
         let (object, id) = match key {
             Key::Local(object, id) => (object, id),
-            Key::Name(name) => match self.globals.get(&name) {
-                Some(definition) => *definition,
+            Key::Name(name) => match self.globals.get(name) {
+                Some(definition) => definition,
                 None => return self.outside.get(&name).copied(),
             },
         };

@@ -23,6 +23,7 @@ use crate::binary::object::{
 use crate::binary::snapshot::{BinarySymbol, Snapshot};
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, ObjectId, Room};
+use crate::link::globals::Globals;
 use crate::link::shared::{Dynamic, Named, SharedObject};
 use places::{Bytes, Places};
 use unchanged::Words;
@@ -104,7 +105,7 @@ pub fn patch(
 struct Draft {
     words: Words,
     objects: Vec<Arc<Object>>,
-    globals: BTreeMap<NameId, (usize, SymbolId)>,
+    globals: Globals,
     /// What the replaced functions need, themselves included.
     kept: BTreeSet<(usize, SectionId)>,
     /// Functions that cannot lie in a library and are as the program's, which serve instead.
@@ -121,22 +122,21 @@ struct Draft {
 
 impl Draft {
     fn add(&mut self, object: Arc<Object>) {
-        let index = self.objects.len();
-        for (number, symbol) in object.symbols.iter().enumerate().skip(1) {
-            let defined = matches!(symbol.place, Place::In(..) | Place::Absolute(_));
-            if !defined || symbol.binding == Binding::Local {
-                continue;
-            }
-            // The first strong definition counts, else the first, as it does in a buffer.
-            let is_weak = |(old, id): &(usize, SymbolId)| {
-                self.objects.get(*old).is_some_and(|object| object.symbol(*id).binding == Binding::Weak)
-            };
-            let old = self.globals.get(&symbol.id);
-            if old.is_none_or(|old| is_weak(old) && symbol.binding != Binding::Weak) {
-                self.globals.insert(symbol.id, (index, SymbolId(number as u32)));
-            }
-        }
+        self.globals.add(&self.objects, &object, false);
         self.objects.push(object);
+    }
+
+    /// Where an object defines what a symbol of object `index` stands for.
+    fn definition(&self, index: usize, id: SymbolId) -> Option<(usize, SectionId)> {
+        let symbol = self.objects.get(index)?.symbol(id);
+        let (index, id) = match symbol.binding {
+            Binding::Local => (index, id),
+            Binding::Global | Binding::Weak => self.globals.get(symbol.id)?,
+        };
+        match self.objects.get(index)?.symbol(id).place {
+            Place::In(section, _) => Some((index, section)),
+            Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => None,
+        }
     }
 
     /// Finds the program's functions that the objects' replace.
@@ -176,12 +176,7 @@ impl Draft {
                 self.left.insert((index, section), old);
                 continue;
             }
-            let frames = object.frames.of.get(&section).map_or(&[][..], Vec::as_slice);
-            let unwind = frames.iter().flat_map(|frame| {
-                let cie = object.frames.cies.get(frame.cie).map_or(&[][..], |cie| cie.relocs.as_slice());
-                frame.fde.relocs.iter().chain(cie)
-            });
-            for reloc in object.section(section).relocs.iter().chain(unwind) {
+            for reloc in object.section(section).relocs.iter().chain(object.frames.relocs(section)) {
                 match self.referent(host, archives, index, reloc.symbol)? {
                     Referent::Own(section) => {
                         self.referred.insert(section);
@@ -213,13 +208,8 @@ impl Draft {
     ) -> Result<Referent, LinkError> {
         let Some(object) = self.objects.get(index).cloned() else { return Ok(Referent::Missing) };
         let symbol = object.symbol(id);
-        if let (Place::In(section, _), Binding::Local) = (symbol.place, symbol.binding) {
-            return Ok(Referent::Own((index, section)));
-        }
-        if let Some((index, id)) = self.globals.get(&symbol.id)
-            && let Some(Place::In(section, _)) = self.objects.get(*index).map(|object| object.symbol(*id).place)
-        {
-            return Ok(Referent::Own((*index, section)));
+        if let Some(place) = self.definition(index, id) {
+            return Ok(Referent::Own(place));
         }
         let name = object.name(symbol);
         if name.is_empty() || self.outside.contains_key(&symbol.id) {
@@ -232,12 +222,7 @@ impl Draft {
             IMPORTS + IMPORT_ROOM * (self.imports.len() as u64 - 1) + IMPORT_ROOM / 2
         } else if let Some(member) = member(name, archives)? {
             self.add(Arc::new(member));
-            let found = self.globals.get(&symbol.id).copied();
-            let of = found.and_then(|(index, id)| Some((index, self.objects.get(index)?.symbol(id).place)));
-            return Ok(match of {
-                Some((index, Place::In(section, _))) => Referent::Own((index, section)),
-                Some(_) | None => Referent::Missing,
-            });
+            return Ok(self.definition(index, id).map_or(Referent::Missing, Referent::Own));
         } else if symbol.binding == Binding::Weak {
             0
         } else {
@@ -265,7 +250,7 @@ impl Draft {
             if !is_variable(section) {
                 continue;
             }
-            let name = variable_name(object, at);
+            let name = item_name(object, at);
             match host_variable(host, object, at)? {
                 Some(found) => buffer.bind(id, at, at_host(&found))?,
                 None if section.role.is_tls() => {
@@ -317,12 +302,12 @@ impl Draft {
     ) -> Result<JumpPatch, LinkError> {
         let mut relocations = Vec::new();
         for (at, value) in buffer.pointers() {
-            let from_host = value.wrapping_sub(HOST) as i64;
             if value == 0 {
                 continue; // A weak symbol that nobody defines.
             } else if value < HOST / 2 {
                 relocations.push((at, Dynamic::Own(value)));
             } else if value < IMPORTS / 2 + HOST / 2 {
+                let from_host = value.wrapping_sub(HOST) as i64;
                 relocations.push((at, Dynamic::Exported(from_host.wrapping_sub(old_anchor.0 as i64))));
             } else {
                 // Each name lies in the middle of its room, so that an addend of either sign stays in it.
@@ -375,13 +360,14 @@ fn is_variable(section: &Section) -> bool {
     section.role.is_mutable() && section.size > 0 && !section.name.contains("DW.ref.")
 }
 
-fn variable_name(object: &Object, section: SectionId) -> &str {
+/// The name of what begins where the section does; empty if it has none.
+fn item_name(object: &Object, section: SectionId) -> &str {
     object.named_at(section, 0).map_or("", |id| object.name(object.symbol(id)))
 }
 
 /// The program's storage for a variable of an object.
 fn host_variable(host: &Snapshot, object: &Object, section: SectionId) -> Result<Option<BinarySymbol>, LinkError> {
-    let name = variable_name(object, section);
+    let name = item_name(object, section);
     if name.is_empty() { Ok(None) } else { only(host, name, Some(object)) }
 }
 

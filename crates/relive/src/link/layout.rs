@@ -219,12 +219,7 @@ impl Layout {
         }
         for piece in &reach.pieces {
             let Some(object) = reach.object(piece.object) else { continue };
-            let frames = object.frames.of.get(&piece.section).map_or(&[][..], Vec::as_slice);
-            let unwind = frames.iter().flat_map(|frame| {
-                let cie = object.frames.cies.get(frame.cie).map_or(&[][..], |cie| cie.relocs.as_slice());
-                frame.fde.relocs.iter().chain(cie)
-            });
-            for reloc in object.section(piece.section).relocs.iter().chain(unwind) {
+            for reloc in object.section(piece.section).relocs.iter().chain(object.frames.relocs(piece.section)) {
                 let referent = reach.referent(piece.object, reloc.symbol);
                 match (reloc.kind.operand(), referent) {
                     (_, Referent::WordOf(inner)) => self.word(pointer_word(inner)),

@@ -11,6 +11,8 @@ pub mod shared;
 
 mod arena;
 mod debug;
+mod frame_writer;
+mod globals;
 mod layout;
 pub mod macho;
 mod recheck;

@@ -223,7 +223,7 @@ pub(super) struct Links<'a> {
     pub(super) object: &'a Object,
     pub(super) index: ObjectIndex,
     pub(super) role: Role,
-    /// Its bytes in the object.
+    /// The bytes of code in its object, which tell branches from other instructions.
     pub(super) source: &'a [u8],
     /// The body at hand, which the relocation at this offset means even where others would be sent to a stub.
     pub(super) body: Option<(u64, LiveAddr)>,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use relive_process::MappedFile;
 use relive_process::maps::MemoryMap;
 use relive_process::memory::Memory;
 use relive_wire::LiveAddr;
@@ -17,6 +16,7 @@ use crate::binary::bytes::Bytes;
 use crate::binary::executable;
 use crate::binary::object::{NameId, Object};
 use crate::binary::snapshot::{Kind, Machine, Snapshot};
+use crate::compile::files;
 use crate::compile::{Baseline, ObjectFile};
 use crate::diff::reach::Libraries;
 use crate::diff::{NewObject, Running};
@@ -87,11 +87,6 @@ fn unfit(snapshot: &Snapshot) -> Option<&'static str> {
     snapshot.is_stripped().then_some("it has no symbol table; set `strip = false` in the profile and start anew")
 }
 
-fn map(path: &PathBuf) -> Result<Bytes, Error> {
-    let file = MappedFile::open(path).map_err(|error| Error::file(path, "map", error))?;
-    Ok(Bytes::new(file))
-}
-
 /// Reads object files; maps an archive once for all its members.
 #[derive(Default)]
 pub(super) struct ObjectReader {
@@ -104,7 +99,7 @@ impl ObjectReader {
         let bytes = match &self.last {
             Some((path, bytes)) if *path == file.path => bytes.clone(),
             Some(_) | None => {
-                let bytes = map(&file.path)?;
+                let bytes = files::map(&file.path)?;
                 self.last = Some((file.path.clone(), bytes.clone()));
                 bytes
             }
@@ -146,7 +141,7 @@ impl KnownLibraries {
         let archives = Background::start(move || {
             let mut index = ArchiveIndex::default();
             for path in paths {
-                index.add(map(&path)?).map_err(|why| Error::file(&path, "read the symbols of", why))?;
+                index.add(files::map(&path)?).map_err(|why| Error::file(&path, "read the symbols of", why))?;
             }
             Ok(index)
         });
@@ -157,7 +152,7 @@ impl KnownLibraries {
     pub(super) fn extend(&mut self, paths: &[PathBuf]) -> Result<(), Error> {
         for path in paths {
             if self.paths.insert(path.clone()) {
-                let added = self.archives.get()?.add(map(path)?);
+                let added = self.archives.get()?.add(files::map(path)?);
                 added.map_err(|why| Error::file(path, "read the symbols of", why))?;
             }
         }
@@ -174,7 +169,7 @@ impl KnownLibraries {
         paths.dedup();
         for path in paths.iter().filter(|path| path.is_absolute()) {
             // A mapping that is no readable shared object exports nothing.
-            if let Ok(bytes) = map(path) {
+            if let Ok(bytes) = files::map(path) {
                 names.extend(executable::exports(&bytes));
             }
         }

@@ -16,6 +16,7 @@ use relive::link::apply::{Linkage, Target, WordKind, apply};
 
 use crate::apply::cases;
 use crate::page::{Number, Pair, Row};
+use crate::sysroot::sysroot;
 
 /// Bytes between two numbers' places.
 const STEP: u64 = 32;
@@ -43,13 +44,11 @@ pub(crate) fn missing(pair: Pair) -> Option<String> {
 }
 
 fn linker(pair: Pair) -> PathBuf {
-    let out = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc runs");
-    let sysroot = PathBuf::from(String::from_utf8(out.stdout).expect("a path").trim());
     let name = match pair.format {
         Format::Elf => "ld.lld",
         Format::MachO => "ld64.lld",
     };
-    sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld").join(name)
+    sysroot().join("lib/rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld").join(name)
 }
 
 /// One number to try.

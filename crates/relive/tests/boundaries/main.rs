@@ -3,6 +3,9 @@
 //! The tables of `docs/design/formats.md` are what is true here: each row is compared with the code, then numbers at,
 //! below and above its edges are relocated by relive's engine, and the same by lld in objects that are made for it.
 
+#[path = "../common/sysroot.rs"]
+mod sysroot;
+
 mod apply;
 mod lld;
 mod page;

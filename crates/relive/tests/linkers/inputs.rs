@@ -11,6 +11,7 @@ use relive::binary::bytes::Bytes;
 use relive::binary::object::{Binding, Format, Object, Place};
 
 use crate::c;
+use crate::sysroot::sysroot;
 
 /// A machine and format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +65,6 @@ impl Target {
         };
         sysroot().join("lib/rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld").join(name)
     }
-}
-
-fn sysroot() -> PathBuf {
-    let out = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc runs");
-    PathBuf::from(String::from_utf8(out.stdout).expect("a path").trim())
 }
 
 /// Everything there is for `target`, its objects written to files in `dir`; and what there is not, told.

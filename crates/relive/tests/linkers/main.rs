@@ -5,6 +5,9 @@
 //! (GOT and its like) are compared by what they refer to. What is explained and what is not is counted by kind, and the
 //! number of relocations that were compared is asserted. `docs/design/formats.md` says what is explained and why.
 
+#[path = "../common/sysroot.rs"]
+mod sysroot;
+
 mod c;
 mod compare;
 mod elf;

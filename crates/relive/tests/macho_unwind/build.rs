@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::sysroot::sysroot;
 use object::{Object as _, ObjectSection as _};
 use relive::link::macho::compact_unwind::{DWARF_MODE_ARM64, DWARF_MODE_X86_64};
 
@@ -57,8 +58,7 @@ fn run(command: &mut Command) -> Vec<u8> {
 fn linker() -> PathBuf {
     let said = String::from_utf8(run(Command::new("rustc").arg("-vV"))).unwrap();
     let host = said.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    let sysroot = String::from_utf8(run(Command::new("rustc").args(["--print", "sysroot"]))).unwrap();
-    Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin/gcc-ld/ld64.lld")
+    sysroot().join("lib/rustlib").join(host).join("bin/gcc-ld/ld64.lld")
 }
 
 /// An object, and the dynamic library that was linked from it alone.

@@ -1,5 +1,8 @@
 //! Unwind information of Mach-O images: written, read again, held against readers and a linker that are not ours, damaged.
 
+#[path = "../common/sysroot.rs"]
+mod sysroot;
+
 mod build;
 mod frames;
 mod linked;

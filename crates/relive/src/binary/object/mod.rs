@@ -228,7 +228,8 @@ impl std::fmt::Display for ObjectError {
 
 impl std::error::Error for ObjectError {}
 
-fn bad(step: &str) -> impl Fn(object::read::Error) -> ObjectError + '_ {
+/// What a reader of ours says of an error of the `object` crate's in `step`.
+pub(crate) fn bad(step: &str) -> impl Fn(object::read::Error) -> ObjectError + '_ {
     move |error| ObjectError(format!("{step}: {error}"))
 }
 

@@ -16,17 +16,13 @@ use super::facts::{
 };
 use super::gather::{self, Unnamed};
 use crate::binary::address::LinkAddr;
-use crate::binary::object::{Binding, ObjectError, SymbolKind};
+use crate::binary::object::{Binding, ObjectError, SymbolKind, bad};
 
 type Header = elf::FileHeader64<object::LittleEndian>;
 type Symbol = elf::Sym64<object::LittleEndian>;
 type Sections<'d> = SectionTable<'d, Header>;
 type Symbols<'d> = SymbolTable<'d, Header>;
 const LE: object::LittleEndian = object::LittleEndian;
-
-fn bad(step: &str) -> impl Fn(object::read::Error) -> ObjectError + '_ {
-    move |error| ObjectError(format!("{step}: {error}"))
-}
 
 /// Whether the bytes begin as an ELF file does.
 pub(super) fn is_elf(data: &[u8]) -> bool {

@@ -18,15 +18,11 @@ use super::facts::{
 use super::gather::{self, Unnamed};
 use super::several;
 use crate::binary::address::LinkAddr;
-use crate::binary::object::{Binding, ObjectError, SymbolKind};
+use crate::binary::object::{Binding, ObjectError, SymbolKind, bad};
 
 type Header = macho::MachHeader64<object::LittleEndian>;
 type Symbol = macho::Nlist64<object::LittleEndian>;
 const LE: object::LittleEndian = object::LittleEndian;
-
-fn bad(step: &str) -> impl Fn(object::read::Error) -> ObjectError + '_ {
-    move |error| ObjectError(format!("{step}: {error}"))
-}
 
 /// Whether the bytes begin as a little-endian Mach-O file of 64 bits does.
 pub(super) fn is_macho(data: &[u8]) -> bool {

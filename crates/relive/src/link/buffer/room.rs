@@ -19,14 +19,13 @@ const WORD: u64 = 8;
 pub struct Room {
     words_at: Range<u64>,
     stubs_at: Range<u64>,
-    words: Vec<(Key, WordKind)>,
+    /// What each word is for, and the value that was given out.
+    words: Vec<(Key, WordKind, Option<u64>)>,
     word_of: FxHashMap<(Key, WordKind), usize>,
     /// Stubs, by the index of their word.
     stub_of: FxHashMap<usize, u64>,
     next_stub: u64,
     writes: Vec<Write>,
-    /// Which words were given out, with which value.
-    known: FxHashMap<usize, u64>,
 }
 
 impl Room {
@@ -41,7 +40,6 @@ impl Room {
             word_of: FxHashMap::default(),
             stub_of: FxHashMap::default(),
             writes: Vec::new(),
-            known: FxHashMap::default(),
         }
     }
 
@@ -62,19 +60,19 @@ impl Room {
         if index < next {
             return Ok((at, None));
         }
-        self.words.push((key, kind));
+        self.words.push((key, kind, None));
         Ok((at, Some(index)))
     }
 
     /// What a word is for.
     pub(super) fn word(&self, index: usize) -> Option<(Key, WordKind)> {
-        self.words.get(index).copied()
+        self.words.get(index).map(|(key, kind, _)| (*key, *kind))
     }
 
     /// The value of a word.
     pub(super) fn set_word(&mut self, index: usize, value: u64) {
         let at = self.words_at.start + index as u64 * WORD;
-        let old = self.known.insert(index, value);
+        let old = self.words.get_mut(index).and_then(|word| word.2.replace(value));
         if old != Some(value) {
             let old = old.map_or_else(Vec::new, |old| old.to_le_bytes().to_vec());
             self.writes.push(Write { at, old, new: value.to_le_bytes().to_vec() });
@@ -106,10 +104,8 @@ impl Room {
 
     /// The words that hold addresses, with the addresses.
     pub(super) fn pointers(&self) -> Vec<(u64, u64)> {
-        let holds_address =
-            |index: &usize| self.words.get(*index).is_some_and(|(_, kind)| !matches!(kind, WordKind::ThreadOffset));
-        let known = self.known.iter().filter(|(index, _)| holds_address(index));
-        known.map(|(index, value)| (self.words_at.start + *index as u64 * WORD, *value)).collect()
+        let addresses = self.words.iter().enumerate().filter(|(_, word)| word.1 != WordKind::ThreadOffset);
+        addresses.filter_map(|(index, word)| Some((self.words_at.start + index as u64 * WORD, word.2?))).collect()
     }
 
     /// What was not given out yet.

@@ -17,7 +17,7 @@ use crate::binary::object::{Binding, Object, Place, Reloc, Role, SectionId, Symb
 use crate::binary::snapshot::Snapshot;
 use crate::link::LinkError;
 
-use super::{Draft, host_variable, is_variable, only};
+use super::{Draft, host_variable, is_variable, item_name, only};
 
 /// How many constants may lead to each other.
 const DEEPEST: usize = 16;
@@ -39,9 +39,7 @@ impl Draft {
             let mut seen = BTreeSet::new();
             if let Some(changed) = self.changed_callee(host, *place, &mut seen) {
                 let name = |(index, section): (usize, SectionId)| {
-                    let object = self.objects.get(index);
-                    let symbol = object.and_then(|object| Some((object, object.function_of(section)?)));
-                    symbol.map_or("?", |(object, id)| object.name(object.symbol(id)))
+                    self.objects.get(index).map_or("", |object| item_name(object, section))
                 };
                 return Err(LinkError(format!(
                     "`{}` would have to be near the program, where no library is; the program's own serves instead, but leads \
@@ -70,15 +68,8 @@ impl Draft {
             if self.equal(host, index, section).is_none() {
                 return Some((index, section));
             }
-            next.extend(object.section(section).relocs.iter().filter_map(|reloc| {
-                let symbol = object.symbol(reloc.symbol);
-                let (index, id) = match symbol.binding {
-                    Binding::Local => (index, reloc.symbol),
-                    Binding::Global | Binding::Weak => *self.globals.get(&symbol.id)?,
-                };
-                let Place::In(section, _) = self.objects.get(index)?.symbol(id).place else { return None };
-                Some((index, section))
-            }));
+            let relocs = &object.section(section).relocs;
+            next.extend(relocs.iter().filter_map(|reloc| self.definition(index, reloc.symbol)));
         }
         None
     }
@@ -146,8 +137,7 @@ impl Draft {
                     let addr = target.wrapping_add(start as u64).wrapping_sub(offset);
                     return self.same_constant(host, object, section, start, addr, DEEPEST);
                 }
-                let name = object.named_at(section, 0).map_or("", |id| object.name(object.symbol(id)));
-                let found = only(host, name, Some(object)).ok().flatten();
+                let found = only(host, item_name(object, section), Some(object)).ok().flatten();
                 found.is_some_and(|found| found.kind != SymbolKind::Tls && found.addr.0.wrapping_add(offset) == target)
             }
             (Operand::Symbol | Operand::Branch, Place::Undefined) => {
@@ -211,8 +201,7 @@ impl Draft {
                 if matches!(object.section(section).role, Role::ReadOnly | Role::RelRo) {
                     return self.same_constant(host, object, section, start, *addr, depth);
                 }
-                let name = object.named_at(section, 0).map_or("", |id| object.name(object.symbol(id)));
-                let found = only(host, name, Some(object)).ok().flatten();
+                let found = only(host, item_name(object, section), Some(object)).ok().flatten();
                 found.is_some_and(|found| found.addr.0.wrapping_add(start as u64) == *addr)
             }
             (Place::Undefined, Some(_)) => field.addend == 0 && self.words.holds(word, host, object.name(symbol)),

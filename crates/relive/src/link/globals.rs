@@ -1,0 +1,39 @@
+//! Which definition of a name counts: the first strong one, else the first.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::binary::object::{Binding, NameId, Object, Place, SymbolId};
+
+/// The definitions that count, as number of the object and symbol.
+#[derive(Default)]
+pub(super) struct Globals(FxHashMap<NameId, (usize, SymbolId)>);
+
+impl Globals {
+    /// Takes the definitions of `object`, which becomes the next of `objects`; with `newest`, they count instead of those
+    /// before. Gives the names that lead to it now.
+    pub(super) fn add(&mut self, objects: &[Arc<Object>], object: &Object, newest: bool) -> Vec<NameId> {
+        let mut changed = Vec::new();
+        for (number, symbol) in object.symbols.iter().enumerate().skip(1) {
+            let defined = matches!(symbol.place, Place::In(..) | Place::Absolute(_));
+            if !defined || symbol.binding == Binding::Local {
+                continue;
+            }
+            let is_weak = |(old, id): &(usize, SymbolId)| {
+                objects.get(*old).is_some_and(|object| object.symbol(*id).binding == Binding::Weak)
+            };
+            let old = self.0.get(&symbol.id);
+            if newest || old.is_none_or(|old| is_weak(old) && symbol.binding != Binding::Weak) {
+                self.0.insert(symbol.id, (objects.len(), SymbolId(number as u32)));
+                changed.push(symbol.id);
+            }
+        }
+        changed
+    }
+
+    /// The definition of `name`.
+    pub(super) fn get(&self, name: NameId) -> Option<(usize, SymbolId)> {
+        self.0.get(&name).copied()
+    }
+}
