@@ -87,6 +87,14 @@ pub fn line(event: &Event) -> Option<String> {
             let event = if *back { "undo" } else { "redo" };
             answer(json!({"event": event, "generation": generation}), report)
         }
+        Event::Executable { file, generation, ms: took, why_not } => json!({
+            "event": "executable",
+            "generation": generation,
+            "outcome": if why_not.is_none() { "updated" } else { "kept" },
+            "file": file.to_string_lossy(),
+            "reason": why_not,
+            "ms": ms(*took),
+        }),
         Event::Exited { code, live_edits } => json!({"event": "exited", "code": code, "live_edits": live_edits}),
     };
     let mut line = ascii(&value.to_string());
@@ -243,6 +251,17 @@ mod tests {
         let line = said(&Event::Turned { back: true, generation: 4, report: report() });
         let start = r#"{"event":"undo","generation":4,"outcome":"applied","functions":{"changed":2,"#;
         assert!(line.starts_with(start) && line.contains("\"timings_ms\""), "{line}");
+    }
+
+    #[test]
+    fn an_executable_is_updated_or_kept() {
+        let said = |why_not: Option<&str>| {
+            let why_not = why_not.map(str::to_owned);
+            said(&Event::Executable { file: "/t/app".into(), generation: 2, ms: 31.25, why_not })
+        };
+        let start = r#"{"event":"executable","generation":2,"outcome":"#;
+        assert_eq!(said(None), format!("{start}\"updated\",\"file\":\"/t/app\",\"reason\":null,\"ms\":31.25}}\n"));
+        assert_eq!(said(Some("x")), format!("{start}\"kept\",\"file\":\"/t/app\",\"reason\":\"x\",\"ms\":31.25}}\n"));
     }
 
     #[test]

@@ -65,6 +65,10 @@ pub struct Run {
     #[arg(long)]
     pub restart_on_refusal: bool,
 
+    /// After every switch, bring the executable on disk up to date as well, so that starting it runs the newest code
+    #[arg(long)]
+    pub update_binary: bool,
+
     /// Colours in relive's own text and in what it relays
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: When,

@@ -17,6 +17,7 @@ mod patch;
 mod pending;
 mod places;
 mod program;
+mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub agent: &'static [u8],
     /// Start the program anew instead of leaving it alone when an edit is refused.
     pub restart_on_refusal: bool,
+    /// Bring the executable on disk up to date after every switch.
+    pub update_binary: bool,
 }
 
 /// Why a session ended without the program's own exit code.
@@ -118,7 +121,7 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
     tell(&Event::Started { pid: child.pid(), build_ms });
     inbox.saved_before(baseline.newer_inputs(&change::Inputs::default()));
     let mut patcher = match started {
-        Started::Ready(program) => Ok(Patcher::new(&baseline, *program)),
+        Started::Ready(program) => Ok(Patcher::new(&baseline, *program, settings.update_binary)),
         Started::Blind(child, why) => {
             if child.is_alive() {
                 tell(&Event::Note(format!("the program runs, but its code cannot be changed: {why}")));
@@ -132,7 +135,8 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
     loop {
         let saved = match inbox.next()? {
             Message::Exited(code) => {
-                let live_edits = patcher.map_or(0, |patcher| patcher.generation().number);
+                let live_edits = patcher.as_ref().map_or(0, |patcher| patcher.generation().number);
+                finish(patcher, &mut inbox, tell);
                 tell(&Event::Exited { code, live_edits });
                 return Ok(Ended::Exited(code));
             }
@@ -142,6 +146,10 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
                     Err(why) => Answer::Impossible { why: why.clone() },
                 };
                 asked.answer(answer);
+                continue;
+            }
+            Message::Told(event) => {
+                tell(&event);
                 continue;
             }
             Message::Saved(saved) => saved,
@@ -170,9 +178,18 @@ fn run_once(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<Ended, 
         baseline.keep_newest().unwrap_or_else(|error| tell(&Event::Note(error.to_string())));
         if outcome == Outcome::Refused && settings.restart_on_refusal {
             patch::end_program(&child)?;
+            finish(patcher, &mut inbox, tell);
             return Ok(Ended::Restart);
         }
     }
+}
+
+/// Lets what goes on beside the program come to its end.
+fn finish(patcher: Result<Patcher, String>, inbox: &mut Inbox, tell: &mut dyn FnMut(&Event)) {
+    if let Ok(patcher) = patcher {
+        patcher.finish();
+    }
+    inbox.told().iter().for_each(tell);
 }
 
 fn first_build(settings: &Settings, tell: &mut dyn FnMut(&Event)) -> Result<compile::Baseline, SessionError> {

@@ -510,6 +510,10 @@ impl Libraries for Everything {
     fn exports(&mut self, _: &str) -> bool {
         true
     }
+
+    fn shared_objects(&mut self) -> Vec<Bytes> {
+        Vec::new()
+    }
 }
 
 fn entries(running: &Running, reach: &Reach) -> Vec<EntryPlan> {

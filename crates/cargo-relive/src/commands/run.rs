@@ -51,7 +51,8 @@ impl Readers {
             | Event::Started { .. }
             | Event::Change { .. }
             | Event::Patch(_)
-            | Event::Turned { .. } => {}
+            | Event::Turned { .. }
+            | Event::Executable { .. } => {}
         }
         if let Some(log) = &mut self.log
             && let Err(why) = log.tell(event)
@@ -81,6 +82,7 @@ fn prepare(flags: &Run, style: terminal::style::Style) -> Result<(Settings, Read
         colour: style.colour,
         agent: AGENT,
         restart_on_refusal: flags.restart_on_refusal,
+        update_binary: flags.update_binary,
     };
     Ok((settings, Readers { terminal: Terminal::new(style, cwd), log, signals }))
 }

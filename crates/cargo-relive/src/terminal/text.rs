@@ -39,6 +39,13 @@ impl Page {
                 let word = if *back { "undo" } else { "redo" };
                 self.patch(&format!("{word} to generation {}", goal(*back, *generation, report)), report)
             }
+            Event::Executable { file, ms, why_not: None, .. } => {
+                vec![self.ours(&format!("{} begins with this code from now on ({})", self.seen(file), span(*ms)))]
+            }
+            Event::Executable { file, why_not: Some(why), .. } => {
+                let title = self.style.paint(Ink::Note, "note");
+                vec![self.ours(&format!("{title}: {} stays as it is: {why}", self.seen(file)))]
+            }
             Event::Exited { code, live_edits } => vec![self.ours(&exited(*code, *live_edits))],
         };
         lines.iter().flat_map(|line| line.split('\n').map(str::to_owned)).collect()

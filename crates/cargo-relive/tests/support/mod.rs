@@ -122,6 +122,12 @@ impl Running {
         .map_err(|why| format!("no answer to the save: {why}"))
     }
 
+    /// Waits for the `count`th event of a kind.
+    pub fn wait_event(&mut self, kind: &str, count: usize, wait: Duration) -> Result<Value, String> {
+        self.wait(wait, |running| running.events().into_iter().filter(|event| event["event"] == kind).nth(count - 1))
+            .map_err(|why| format!("no event `{kind}` number {count}: {why}"))
+    }
+
     /// Waits until relive's own text has `text` in it.
     pub fn wait_stderr(&mut self, text: &str, wait: Duration) -> Result<(), String> {
         self.wait(wait, |running| running.stderr().contains(text).then_some(()))

@@ -173,6 +173,10 @@ impl Libraries for System {
     fn exports(&mut self, name: &str) -> bool {
         self.exported.contains(&NameId::of(name))
     }
+
+    fn shared_objects(&mut self) -> Vec<Bytes> {
+        Vec::new()
+    }
 }
 
 /// What debug information says about functions, by where the bytes of the object are.

@@ -17,6 +17,7 @@ mod walk;
 pub use compare::compare;
 pub use delta::{ChangedFunction, Delta, Fate, LocationMove, StaticChange};
 pub use reach::{Libraries, Problem, Reach};
+pub use side::is_gathered;
 pub use running::{Live, LiveFunction, NewObject, ObjectKey, Running};
 pub use threads::{NoThreadRoom, ThreadRoom};
 pub use users::users;

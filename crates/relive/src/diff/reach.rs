@@ -221,4 +221,7 @@ pub trait Libraries {
 
     /// Whether a shared object in the process exports the name.
     fn exports(&mut self, name: &str) -> bool;
+
+    /// The shared objects in the process.
+    fn shared_objects(&mut self) -> Vec<Bytes>;
 }

@@ -141,7 +141,8 @@ impl Side {
 
 /// Whether sections of this name are collected by the linker or loader for somebody who looks for them by section: all
 /// but the names that compilers use for code and data.
-fn is_gathered(name: &str) -> bool {
+#[must_use]
+pub fn is_gathered(name: &str) -> bool {
     const ORDINARY: [&str; 9] =
         [".text", ".rodata", ".data", ".bss", ".tdata", ".tbss", ".eh_frame", ".gcc_except_table", ".lrodata"];
     let ordinary =

@@ -1,8 +1,10 @@
 //! Debug information of the image: that of every codegen unit that contributes code to it.
 //!
-//! Takes the `.debug_*` sections of those objects, puts each kind behind what the arena's file has of it and resolves their
-//! relocations to *file* addresses (live address minus bias). What did not come along gets the tombstone that linkers use:
+//! Takes the `.debug_*` sections of those objects, puts each kind behind what a file has of it, an arena's or an executable's,
+//! and resolves their relocations to *file* addresses (in an arena: live address minus bias). What did not come along gets the tombstone that linkers use:
 //! 1 in range and location lists, where 0 would end the list, 0 elsewhere. Sections are not merged: strings may occur twice.
+
+use std::hash::Hash;
 
 use relive_wire::near::IMAGE_BIAS;
 use rustc_hash::FxHashMap;
@@ -16,37 +18,78 @@ use crate::link::layout::{Map, piece_addr};
 /// What is appended to the debug sections. What cannot be expressed is left out section by section: code never depends on
 /// it.
 pub(super) fn additions(reach: &Reach, map: &Map) -> Vec<Addition> {
-    let mut out: Vec<Addition> = Vec::new();
-    let mut bases: FxHashMap<(ObjectIndex, SectionId), u64> = FxHashMap::default();
-    let contributing = contributing(reach);
-    for index in &contributing {
-        let Some(object) = reach.object(*index) else { continue };
-        for (section, data) in debug_sections(object) {
-            let at = out.iter().position(|addition| *addition.section == *data.name).unwrap_or_else(|| {
-                out.push(Addition { section: data.name.to_string(), bytes: Vec::new() });
-                out.len() - 1
-            });
-            let before = map.placement.file.size(&data.name);
-            let bytes = &mut out[at].bytes;
-            let base = (before + bytes.len() as u64).next_multiple_of(data.align.max(1));
-            bytes.resize((base - before) as usize, 0);
-            bases.insert((*index, section), base);
-            bytes.extend_from_slice(object.bytes(section));
-        }
-    }
-    for index in contributing {
-        let Some(object) = reach.object(index) else { continue };
-        for (section, data) in debug_sections(object) {
-            let Some(base) = bases.get(&(index, section)).copied() else { continue };
-            let Some(found) = out.iter_mut().find(|addition| *addition.section == *data.name) else { continue };
-            let start = base - map.placement.file.size(&data.name);
-            for reloc in &data.relocs {
-                let value = field(reach, map, &bases, index, object, &data.name, reloc);
-                put(&mut found.bytes, start + reloc.offset, reloc.kind.width(), value);
+    let objects = contributing(reach).into_iter().filter_map(|index| Some((index, &**reach.object(index)?))).collect();
+    let address = |index: ObjectIndex, section| {
+        let addr = piece_addr(map, reach.piece_of(index, section)?).ok()?;
+        Some(addr.0.wrapping_sub(IMAGE_BIAS))
+    };
+    Debug { objects, before: &|name| map.placement.file.size(name), address: &address }.additions()
+}
+
+/// Debug information that is put behind other debug information. `I` tells objects apart.
+pub(super) struct Debug<'a, I> {
+    /// The objects.
+    pub(super) objects: Vec<(I, &'a Object)>,
+    /// The size of what is there of a section.
+    pub(super) before: &'a dyn Fn(&str) -> u64,
+    /// The file address of a section that came along.
+    pub(super) address: &'a dyn Fn(I, SectionId) -> Option<u64>,
+}
+
+impl<I: Copy + Eq + Hash> Debug<'_, I> {
+    /// What is appended to each section.
+    pub(super) fn additions(&self) -> Vec<Addition> {
+        let mut out: Vec<Addition> = Vec::new();
+        let mut bases: FxHashMap<(I, SectionId), u64> = FxHashMap::default();
+        for (index, object) in &self.objects {
+            for (section, data) in debug_sections(object) {
+                let at = out.iter().position(|addition| *addition.section == *data.name).unwrap_or_else(|| {
+                    out.push(Addition { section: data.name.to_string(), bytes: Vec::new() });
+                    out.len() - 1
+                });
+                let before = (self.before)(&data.name);
+                let bytes = &mut out[at].bytes;
+                let base = (before + bytes.len() as u64).next_multiple_of(data.align.max(1));
+                bytes.resize((base - before) as usize, 0);
+                bases.insert((*index, section), base);
+                bytes.extend_from_slice(object.bytes(section));
             }
         }
+        for (index, object) in &self.objects {
+            for (section, data) in debug_sections(object) {
+                let Some(base) = bases.get(&(*index, section)).copied() else { continue };
+                let Some(found) = out.iter_mut().find(|addition| *addition.section == *data.name) else { continue };
+                let start = base - (self.before)(&data.name);
+                for reloc in &data.relocs {
+                    let value = self.field(&bases, *index, object, &data.name, reloc);
+                    put(&mut found.bytes, start + reloc.offset, reloc.kind.width(), value);
+                }
+            }
+        }
+        out
     }
-    out
+
+    fn field(
+        &self,
+        bases: &FxHashMap<(I, SectionId), u64>,
+        index: I,
+        object: &Object,
+        name: &str,
+        reloc: &Reloc,
+    ) -> u64 {
+        let lists = matches!(name, ".debug_ranges" | ".debug_loc");
+        let tombstone = u64::from(lists);
+        let Place::In(section, offset) = object.symbol(reloc.symbol).place else { return tombstone };
+        let addend = reloc.addend as u64;
+        if object.section(section).role == Role::Debug {
+            let base = bases.get(&(index, section)).copied().unwrap_or(0);
+            return base.wrapping_add(offset).wrapping_add(addend);
+        }
+        if reloc.kind != RelocKind::ABS64 {
+            return 0;
+        }
+        (self.address)(index, section).map_or(tombstone, |addr| addr.wrapping_add(offset).wrapping_add(addend))
+    }
 }
 
 /// How many bytes are appended, at most.
@@ -75,32 +118,6 @@ fn debug_sections(object: &Object) -> impl Iterator<Item = (SectionId, &crate::b
         .enumerate()
         .filter(move |(_, section)| section.role == Role::Debug && known(&section.name) && section.size < 1 << 28)
         .map(|(at, section)| (SectionId(at as u32), section))
-}
-
-fn field(
-    reach: &Reach,
-    map: &Map,
-    bases: &FxHashMap<(ObjectIndex, SectionId), u64>,
-    index: ObjectIndex,
-    object: &Object,
-    name: &str,
-    reloc: &Reloc,
-) -> u64 {
-    let lists = matches!(name, ".debug_ranges" | ".debug_loc");
-    let tombstone = u64::from(lists);
-    let Place::In(section, offset) = object.symbol(reloc.symbol).place else { return tombstone };
-    let addend = reloc.addend as u64;
-    if object.section(section).role == Role::Debug {
-        let base = bases.get(&(index, section)).copied().unwrap_or(0);
-        return base.wrapping_add(offset).wrapping_add(addend);
-    }
-    if reloc.kind != RelocKind::ABS64 {
-        return 0;
-    }
-    match reach.piece_of(index, section).and_then(|piece| piece_addr(map, piece).ok()) {
-        Some(addr) => addr.0.wrapping_add(offset).wrapping_add(addend).wrapping_sub(IMAGE_BIAS),
-        None => tombstone,
-    }
 }
 
 fn put(bytes: &mut [u8], at: u64, width: u64, value: u64) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::binary::object::{Binding, NameId, Object, Place, SymbolId};
+use crate::binary::object::{Binding, NameId, Object, Place, SectionId, SymbolId};
 
 /// The definitions that count, as number of the object and symbol.
 #[derive(Default)]
@@ -30,6 +30,24 @@ impl Globals {
             }
         }
         changed
+    }
+
+    /// Where one of `objects` defines what a symbol of the one numbered `index` stands for.
+    pub(super) fn section_of(
+        &self,
+        objects: &[Arc<Object>],
+        index: usize,
+        id: SymbolId,
+    ) -> Option<(usize, SectionId)> {
+        let symbol = objects.get(index)?.symbol(id);
+        let (index, id) = match symbol.binding {
+            Binding::Local => (index, id),
+            Binding::Global | Binding::Weak => self.get(symbol.id)?,
+        };
+        match objects.get(index)?.symbol(id).place {
+            Place::In(section, _) => Some((index, section)),
+            Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => None,
+        }
     }
 
     /// The definition of `name`.

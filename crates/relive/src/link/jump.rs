@@ -12,18 +12,18 @@ mod unchanged;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::arch::reloc::{Field, Form, Operand};
-use crate::arch::{Machine, RelocKind};
+use crate::arch::Machine;
 use crate::binary::address::LinkAddr;
 use crate::binary::archive::ArchiveIndex;
 use crate::binary::executable::exports;
 use crate::binary::object::{
-    Binding, Format, NameId, Object, Place, Role, Section, SectionId, Symbol, SymbolId, SymbolKind,
+    Binding, Format, NameId, Object, Place, SectionId, Symbol, SymbolId, SymbolKind,
 };
 use crate::binary::snapshot::{BinarySymbol, Snapshot};
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, ObjectId, Room};
 use crate::link::globals::Globals;
+use crate::link::host::{Imports, check_fields, host_variable, is_variable, item_name, only};
 use crate::link::shared::{Dynamic, Named, SharedObject};
 use places::{Bytes, Places};
 use unchanged::Words;
@@ -33,9 +33,6 @@ pub const ANCHOR: &str = "main";
 
 /// Where the program lies for the library's code: out of reach, so that everything that counts on being near is found.
 const HOST: u64 = 1 << 46;
-/// Where names that others define lie, each in a room of its own.
-const IMPORTS: u64 = 1 << 47;
-const IMPORT_ROOM: u64 = 1 << 32;
 
 /// A patch for a program with a jump table.
 #[derive(Clone, Debug)]
@@ -94,7 +91,7 @@ pub fn patch(
     for (name, at) in &draft.outside {
         buffer.define(*name, *at);
     }
-    draft.check_fields()?;
+    draft.check_all_fields()?;
     let parts = Places::lay_out(&mut buffer, &draft.objects)?;
     let bytes = parts.resolve(&mut buffer)?;
     draft.finish(machine, anchor.addr, &buffer, bytes)
@@ -113,7 +110,7 @@ struct Draft {
     /// What other parts of the library refer to.
     referred: BTreeSet<(usize, SectionId)>,
     outside: BTreeMap<NameId, u64>,
-    imports: Vec<String>,
+    imports: Imports,
     new_variables: Vec<String>,
     ambiguous: Vec<String>,
     /// Old address, and the object and symbol that replace it.
@@ -128,15 +125,7 @@ impl Draft {
 
     /// Where an object defines what a symbol of object `index` stands for.
     fn definition(&self, index: usize, id: SymbolId) -> Option<(usize, SectionId)> {
-        let symbol = self.objects.get(index)?.symbol(id);
-        let (index, id) = match symbol.binding {
-            Binding::Local => (index, id),
-            Binding::Global | Binding::Weak => self.globals.get(symbol.id)?,
-        };
-        match self.objects.get(index)?.symbol(id).place {
-            Place::In(section, _) => Some((index, section)),
-            Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => None,
-        }
+        self.globals.section_of(&self.objects, index, id)
     }
 
     /// Finds the program's functions that the objects' replace.
@@ -218,8 +207,7 @@ impl Draft {
         let at = if let Some(found) = only(host, name, None)? {
             at_host(&found)
         } else if host.imports(name) {
-            self.imports.push(name.to_owned());
-            IMPORTS + IMPORT_ROOM * (self.imports.len() as u64 - 1) + IMPORT_ROOM / 2
+            self.imports.add(name)
         } else if let Some(member) = member(name, archives)? {
             self.add(Arc::new(member));
             return Ok(self.definition(index, id).map_or(Referent::Missing, Referent::Own));
@@ -268,27 +256,11 @@ impl Draft {
     }
 
     /// Refuses code of models in which a loader would have to write to code or constants, or an address is 4 bytes.
-    fn check_fields(&self) -> Result<(), LinkError> {
+    fn check_all_fields(&self) -> Result<(), LinkError> {
         for (index, at) in self.kept.iter().filter(|place| !self.left.contains_key(place)) {
             let Some(object) = self.objects.get(*index) else { continue };
             let section = object.section(*at);
-            for reloc in &section.relocs {
-                let RelocKind::Of(operand, form, Field::Int(width, _)) = reloc.kind else { continue };
-                let is_address = matches!(operand, Operand::Symbol | Operand::Branch | Operand::Got | Operand::GotLoad);
-                let is_absolute = matches!(object.symbol(reloc.symbol).place, Place::Absolute(_));
-                let may_be = match form {
-                    Form::Absolute => width == 8 && matches!(section.role, Role::RelRo | Role::Data) && !is_absolute,
-                    Form::Relative => width == 4,
-                    Form::Page | Form::FromGot => false,
-                };
-                if is_address && !may_be {
-                    let name = object.name(object.symbol(reloc.symbol));
-                    return Err(LinkError(format!(
-                        "{:?} at {:#x} of `{}` against `{name}`: a library cannot have that; compile for position-independent code",
-                        reloc.kind, reloc.offset, section.name
-                    )));
-                }
-            }
+            check_fields(object, section)?;
         }
         Ok(())
     }
@@ -306,15 +278,14 @@ impl Draft {
                 continue; // A weak symbol that nobody defines.
             } else if value < HOST / 2 {
                 relocations.push((at, Dynamic::Own(value)));
-            } else if value < IMPORTS / 2 + HOST / 2 {
+            } else if Imports::is_beyond(value) {
+                let import = self.imports.find(value);
+                let (index, addend) =
+                    import.ok_or_else(|| LinkError(format!("an address that is nowhere: {value:#x}")))?;
+                relocations.push((at, Dynamic::Import(index, addend)));
+            } else {
                 let from_host = value.wrapping_sub(HOST) as i64;
                 relocations.push((at, Dynamic::Exported(from_host.wrapping_sub(old_anchor.0 as i64))));
-            } else {
-                // Each name lies in the middle of its room, so that an addend of either sign stays in it.
-                let distance = value.checked_sub(IMPORTS).filter(|at| at / IMPORT_ROOM < self.imports.len() as u64);
-                let distance = distance.ok_or_else(|| LinkError(format!("an address that is nowhere: {value:#x}")))?;
-                let addend = (distance % IMPORT_ROOM) as i64 - (IMPORT_ROOM / 2) as i64;
-                relocations.push((at, Dynamic::Import((distance / IMPORT_ROOM) as usize, addend)));
             }
         }
         let mut symbols = Vec::new();
@@ -346,7 +317,7 @@ impl Draft {
             text: bytes.text,
             data: bytes.data,
             export: Named { name: ANCHOR.into(), at: new_anchor, size: 0, is_code: true },
-            imports: self.imports,
+            imports: self.imports.0,
             relocations,
             symbols,
         };
@@ -355,46 +326,8 @@ impl Draft {
     }
 }
 
-/// Whether it is storage that the program has as well. The pointers of unwinding tables, one in every object, are not.
-fn is_variable(section: &Section) -> bool {
-    section.role.is_mutable() && section.size > 0 && !section.name.contains("DW.ref.")
-}
-
-/// The name of what begins where the section does; empty if it has none.
-fn item_name(object: &Object, section: SectionId) -> &str {
-    object.named_at(section, 0).map_or("", |id| object.name(object.symbol(id)))
-}
-
-/// The program's storage for a variable of an object.
-fn host_variable(host: &Snapshot, object: &Object, section: SectionId) -> Result<Option<BinarySymbol>, LinkError> {
-    let name = item_name(object, section);
-    if name.is_empty() { Ok(None) } else { only(host, name, Some(object)) }
-}
-
 fn at_host(symbol: &BinarySymbol) -> u64 {
     if symbol.kind == SymbolKind::Tls { symbol.addr.0 } else { HOST.wrapping_add(symbol.addr.0) }
-}
-
-/// The program's symbol of a name. Of several local ones, the one whose codegen unit is `object`'s.
-fn only(host: &Snapshot, name: &str, object: Option<&Object>) -> Result<Option<BinarySymbol>, LinkError> {
-    let mut found: Vec<BinarySymbol> = host.symbols(name).collect();
-    found.sort_by_key(|symbol| symbol.addr);
-    found.dedup_by_key(|symbol| symbol.addr);
-    // Mangled names have a hash in them: what has the same is the same. Others may stand for one thing in each object.
-    let is_unique = name.starts_with("_ZN") || name.starts_with("_R");
-    let is_local = found.iter().any(|symbol| symbol.binding == Binding::Local);
-    if (found.len() > 1 || is_local && !is_unique)
-        && let Some(object) = object.filter(|object| is_local_in(object, name))
-    {
-        let is_file = |symbol: &&Symbol| symbol.kind == SymbolKind::File;
-        let files: Vec<&str> = object.symbols.iter().filter(is_file).map(|symbol| object.name(symbol)).collect();
-        found.retain(|symbol| files.contains(&host.unit_name(symbol.unit)));
-    }
-    match found.as_slice() {
-        [] => Ok(None),
-        [one] => Ok(Some(*one)),
-        several => Err(LinkError(format!("the program has {} symbols called `{name}`", several.len()))),
-    }
 }
 
 fn member(name: &str, archives: &ArchiveIndex) -> Result<Option<Object>, LinkError> {
@@ -409,12 +342,6 @@ enum Referent {
     Own((usize, SectionId)),
     Outside,
     Missing,
-}
-
-/// Whether an object has a symbol of this name for itself.
-fn is_local_in(object: &Object, name: &str) -> bool {
-    let id = NameId::of(name);
-    object.symbols.iter().any(|symbol| symbol.id == id && symbol.binding == Binding::Local)
 }
 
 fn functions(object: &Object) -> impl Iterator<Item = (&Symbol, SectionId, u64)> {

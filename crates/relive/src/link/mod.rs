@@ -8,11 +8,13 @@ pub mod apply;
 pub mod buffer;
 pub mod jump;
 pub mod shared;
+pub mod update;
 
 mod arena;
 mod debug;
 mod frame_writer;
 mod globals;
+mod host;
 mod layout;
 pub mod macho;
 mod recheck;

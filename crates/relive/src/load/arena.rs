@@ -98,7 +98,8 @@ fn failed(path: &Path, error: &io::Error) -> Error {
     Error::file(path, "write the image to", why)
 }
 
-fn perform(file: &File, steps: Vec<FileStep<'_>>) -> io::Result<()> {
+/// Does the steps in their order.
+pub(crate) fn perform(file: &File, steps: Vec<FileStep<'_>>) -> io::Result<()> {
     for step in steps {
         match step {
             FileStep::Extend(len) => file.set_len(len)?,

@@ -21,6 +21,7 @@ use crate::Error;
 use crate::link::Image;
 
 pub use arena::Arena;
+pub(crate) use arena::perform;
 pub use entries::{Entries, examine};
 pub use room::{Reserved, Room};
 pub use threads::ThreadReserve;

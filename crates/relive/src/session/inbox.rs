@@ -14,6 +14,7 @@ use relive_process::launch::Child;
 use crate::Error;
 use crate::change::SavedFiles;
 use crate::control::Asked;
+use crate::tell::Event;
 
 /// One thing that happened outside.
 pub(super) enum Message {
@@ -23,6 +24,8 @@ pub(super) enum Message {
     Exited(i32),
     /// Another process asks for something.
     Asked(Asked),
+    /// Another thread has something to say.
+    Told(Event),
 }
 
 /// The queue.
@@ -59,6 +62,22 @@ impl Inbox {
             // Without a session there is no answer, and who asks sees that.
             let _ = sender.send(Message::Asked(asked));
         }
+    }
+
+    /// Where another thread tells what happened.
+    pub(super) fn events(&self) -> impl Fn(Event) + Send + use<> {
+        let sender = self.sender.clone();
+        move |event| {
+            // The session may have ended first; then nobody wants to know.
+            let _ = sender.send(Message::Told(event));
+        }
+    }
+
+    /// What other threads told and nobody has heard yet.
+    pub(super) fn told(&mut self) -> Vec<Event> {
+        self.drain();
+        let all = self.waiting.drain(..);
+        all.filter_map(|message| if let Message::Told(event) = message { Some(event) } else { None }).collect()
     }
 
     /// Has the program's end reported.
@@ -99,7 +118,7 @@ impl Inbox {
                     files.extend(saved.files);
                     at = Some(saved.at);
                 }
-                Message::Exited(_) | Message::Asked(_) => requests.push_back(message),
+                Message::Exited(_) | Message::Asked(_) | Message::Told(_) => requests.push_back(message),
             }
         }
         self.waiting = requests;
@@ -115,7 +134,7 @@ impl Inbox {
         self.waiting.iter().any(|message| match message {
             Message::Saved(saved) => matters(saved),
             Message::Exited(_) => true,
-            Message::Asked(_) => false,
+            Message::Asked(_) | Message::Told(_) => false,
         })
     }
 

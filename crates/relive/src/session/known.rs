@@ -159,21 +159,15 @@ impl KnownLibraries {
         Ok(())
     }
 
-    fn read_exports(&self) -> FxHashSet<NameId> {
-        let mut names = FxHashSet::default();
-        let Ok(map_of) = MemoryMap::read(self.memory.pid()) else { return names };
+    fn read_shared(&self) -> Vec<Bytes> {
+        let Ok(map_of) = MemoryMap::read(self.memory.pid()) else { return Vec::new() };
         // Code only: a data file that the program shortens must not be read.
         let code = map_of.entries().iter().filter(|entry| entry.protection.execute);
         let mut paths: Vec<_> = code.map(|entry| entry.path.clone()).collect();
         paths.sort();
         paths.dedup();
-        for path in paths.iter().filter(|path| path.is_absolute()) {
-            // A mapping that is no readable shared object exports nothing.
-            if let Ok(bytes) = files::map(path) {
-                names.extend(executable::exports(&bytes));
-            }
-        }
-        names
+        // A mapping that is no readable file exports nothing.
+        paths.iter().filter(|path| path.is_absolute()).filter_map(|path| files::map(path).ok()).collect()
     }
 }
 
@@ -186,8 +180,13 @@ impl Libraries for KnownLibraries {
 
     fn exports(&mut self, name: &str) -> bool {
         if self.exported.is_none() {
-            self.exported = Some(self.read_exports());
+            let names = self.read_shared().iter().flat_map(|bytes| executable::exports(bytes)).collect();
+            self.exported = Some(names);
         }
         self.exported.as_ref().is_some_and(|names| names.contains(&NameId::of(name)))
+    }
+
+    fn shared_objects(&mut self) -> Vec<Bytes> {
+        self.read_shared()
     }
 }

@@ -33,6 +33,7 @@ use crate::session::opaque::OpaqueCode;
 use crate::session::pending::{may_be_on, pending, stacks};
 use crate::session::places;
 use crate::session::program::Program;
+use crate::session::update::Updater;
 use crate::tell::{Event, Outcome, PatchReport, Reason, Timings};
 
 mod switch;
@@ -70,6 +71,8 @@ pub(super) struct Patcher {
     opaque: OpaqueCode,
     history: History,
     ledger: Ledger,
+    /// Who brings the executable up to date, if that is wanted.
+    updater: Option<Option<Updater>>,
 }
 
 /// What a change meets on its way from the objects to the switch.
@@ -100,7 +103,7 @@ impl Waiting<'_> {
 type Accepted = (Vec<Reason>, Option<Liveness>);
 
 impl Patcher {
-    pub(super) fn new(baseline: &Baseline, program: Program) -> Patcher {
+    pub(super) fn new(baseline: &Baseline, program: Program, update_binary: bool) -> Patcher {
         let mut files = FxHashMap::default();
         for (unit, what) in baseline.units.iter().enumerate() {
             files.extend(what.objects.iter().map(|file| ((unit, file.cgu.clone()), file.clone())));
@@ -113,6 +116,7 @@ impl Patcher {
             opaque,
             history: History::default(),
             ledger: Ledger::default(),
+            updater: update_binary.then_some(None),
             running: known::running(baseline, program.exe_start, program.memory.clone()),
             libraries: KnownLibraries::start(baseline, program.memory.clone()),
             types: TypeCache::default(),
@@ -145,11 +149,29 @@ impl Patcher {
             }
             applied
         });
+        let is_done = end.is_ok();
         self.close(end, saved, &mut report);
+        if is_done {
+            self.update_binary(baseline);
+        }
         if let Err(error) = self.release(baseline) {
             tell(&Event::Note(error.to_string()));
         }
         report
+    }
+
+    /// Has the executable brought to what runs, beside everything else.
+    fn update_binary(&mut self, baseline: &Baseline) {
+        if let (Some(Some(updater)), Ok(running)) = (&mut self.updater, self.running.get()) {
+            updater.bring(running, baseline, self.history.generation());
+        }
+    }
+
+    /// Waits for what goes on beside the program.
+    pub(super) fn finish(self) {
+        if let Some(updater) = self.updater.flatten() {
+            updater.finish();
+        }
     }
 
     /// Says in `report` how it ended; `Ok` has whether something was switched.
@@ -222,6 +244,9 @@ impl Patcher {
     ) -> Result<(Step, bool), End> {
         let types = &mut self.types;
         let running = self.running.get()?;
+        if let Some(updater @ None) = &mut self.updater {
+            *updater = Some(Updater::start(running, course.baseline, &self.program.memory, course.waiting.inbox.events()));
+        }
         let mut delta = diff::compare(running, removed, added, &mut |objects| {
             types.read_ahead(objects.iter().copied());
             objects.iter().map(|new| types.of(new).functions.clone()).collect()

@@ -48,6 +48,17 @@ pub enum Event {
         /// How it went; `id` is 0.
         report: PatchReport,
     },
+    /// The executable on disk was brought up to date with what runs, or not.
+    Executable {
+        /// The executable.
+        file: PathBuf,
+        /// The number of what runs: how many switches led to it.
+        generation: u64,
+        /// How long it took, in milliseconds; nothing waited for it.
+        ms: f64,
+        /// Why it stays as it is.
+        why_not: Option<String>,
+    },
     /// The program ended.
     Exited {
         /// Exit code; 128 + n for signal n.

@@ -17,7 +17,8 @@ use crate::binary::object::{Binding, Object, Place, Reloc, Role, SectionId, Symb
 use crate::binary::snapshot::Snapshot;
 use crate::link::LinkError;
 
-use super::{Draft, host_variable, is_variable, item_name, only};
+use super::Draft;
+use crate::link::host::{host_variable, is_variable, item_name, only};
 
 /// How many constants may lead to each other.
 const DEEPEST: usize = 16;

@@ -101,6 +101,7 @@ impl Patcher {
         if end.is_ok() {
             self.run_others(&goal);
             self.history.went(way);
+            self.update_binary(baseline);
         }
         self.close(end.map(|_| true), began, &mut report);
         Some(report)

@@ -1,0 +1,397 @@
+//! A copy of the executable that begins with the newest code: its entries lead to segments that are appended.
+//!
+//! Takes the executable, the objects that it was linked from and those of the newest build; gives the steps that make the
+//! copy. Objects that were exchanged are linked anew, as a linker would for a fresh build, behind everything that the
+//! executable loads. Of what they replace, only that is touched which unchanged code refers to: functions get a jump at their
+//! entry, variables their new first bytes. A program begins with first values, so nothing here asks what a running one has;
+//! what cannot be had this way is an error that names it.
+
+mod debug_frame;
+mod exe;
+mod file;
+mod image;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use relive_wire::LiveAddr;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::binary::address::LinkAddr;
+use crate::binary::bytes::Bytes;
+use crate::binary::object::{Binding, NameId, Object, Place, Section, SectionId, Symbol, SymbolId, SymbolKind};
+use crate::diff::reach::Libraries;
+use crate::diff::running::Live;
+use crate::diff::{NewObject, Running, is_gathered};
+use crate::link::globals::Globals;
+use crate::link::host::{self, Imports, PERSONALITY_WORD, check_fields, is_mangled, is_variable, item_name};
+use crate::link::{FileStep, LinkError};
+use exe::Exe;
+use image::Image;
+
+/// The thread pointer, on the scale on which thread-locals have addresses: out of reach of everything else.
+const THREAD_POINTER: u64 = 1 << 44;
+
+/// Steps that make the copy of the executable in `data`, which was linked from the objects of `original` and is described
+/// at slide 0 there. `current` are the objects of the newest build.
+///
+/// # Errors
+/// If such a copy cannot have what was built, naming the reason.
+pub fn steps<'d>(
+    original: &Running,
+    data: &'d [u8],
+    current: &[NewObject],
+    libraries: &mut dyn Libraries,
+) -> Result<Vec<FileStep<'d>>, LinkError> {
+    let exchange = Exchange::between(original, current);
+    if exchange.is_nothing() {
+        return Ok(vec![FileStep::Write(0, data.into())]);
+    }
+    let exe = Exe::read(data)?;
+    let mut draft = Draft { original, exe: &exe, ..Draft::empty(original, &exe) };
+    for object in &exchange.new {
+        draft.check_sections(object, |_| false)?;
+        draft.globals.add(&draft.objects, object, false);
+        draft.objects.push(Arc::clone(object));
+    }
+    draft.fresh = draft.objects.len();
+    draft.replace(&exchange, libraries)?;
+    draft.follow(libraries)?;
+    let image = Image::link(&draft)?;
+    file::steps(&draft, &image)
+}
+
+/// What a build exchanged since the executable was linked.
+struct Exchange<'a> {
+    new: Vec<Arc<Object>>,
+    old: Vec<&'a Object>,
+    kept: Vec<&'a Object>,
+}
+
+impl<'a> Exchange<'a> {
+    fn between(original: &'a Running, current: &[NewObject]) -> Exchange<'a> {
+        let key = |object: &NewObject| (object.unit, object.cgu.clone());
+        let now: FxHashMap<_, &NewObject> = current.iter().map(|object| (key(object), object)).collect();
+        let is_same = |old: &NewObject, new: &NewObject| {
+            Arc::ptr_eq(&old.object, &new.object) || **old.object.data() == **new.object.data()
+        };
+        let (mut old, mut kept, mut stay) = (Vec::new(), Vec::new(), FxHashSet::default());
+        for (_, object) in original.objects() {
+            if now.get(&key(object)).is_some_and(|new| is_same(object, new)) {
+                kept.push(&*object.object);
+                stay.insert(key(object));
+            } else {
+                old.push(&*object.object);
+            }
+        }
+        let new = current.iter().filter(|object| !stay.contains(&key(object)));
+        Exchange { new: new.map(|object| Arc::clone(&object.object)).collect(), old, kept }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.new.is_empty() && self.old.is_empty()
+    }
+}
+
+/// A section of one of [`Draft::objects`].
+type Part = (usize, SectionId);
+
+/// An old function and what takes its place.
+struct Redirect {
+    entry: LinkAddr,
+    size: u64,
+    to: Part,
+    offset: u64,
+}
+
+/// What is found out before anything has an address.
+struct Draft<'a, 'd> {
+    original: &'a Running,
+    exe: &'a Exe<'d>,
+    /// Those of the build, then members of libraries.
+    objects: Vec<Arc<Object>>,
+    /// How many of them are the build's.
+    fresh: usize,
+    /// Definitions of all objects.
+    globals: Globals,
+    /// Members by name, so that each is taken once.
+    members: FxHashMap<String, usize>,
+    /// What comes along.
+    kept: BTreeSet<Part>,
+    /// Parts of members that the executable has already.
+    bound: BTreeMap<Part, u64>,
+    /// Variables that stay where they are, with new first bytes.
+    in_place: BTreeMap<Part, u64>,
+    outside: BTreeMap<NameId, u64>,
+    imports: Imports,
+    /// Imports that the executable has not got: number of the import, and by which version number it is asked for.
+    new_imports: BTreeMap<usize, u16>,
+    redirects: Vec<Redirect>,
+    /// What the executable has under its name but the build has no more.
+    gone: FxHashSet<NameId>,
+}
+
+/// Symbols that others see, with their names.
+fn visible(object: &Object) -> impl Iterator<Item = (SymbolId, &Symbol, &str)> {
+    let all = object.symbols.iter().enumerate().skip(1);
+    let seen = all.filter(|(_, symbol)| symbol.binding != Binding::Local);
+    seen.map(|(number, symbol)| (SymbolId(number as u32), symbol, object.name(symbol)))
+}
+
+/// Whether code can refer to a name without having been compiled against its crate: names that a user chose, and those that
+/// rustc gives to what stands between crates.
+fn is_known_to_all(name: &str) -> bool {
+    !is_mangled(name) || name.contains("7___rustc")
+}
+
+impl<'a, 'd> Draft<'a, 'd> {
+    fn empty(original: &'a Running, exe: &'a Exe<'d>) -> Draft<'a, 'd> {
+        Draft {
+            original,
+            exe,
+            objects: Vec::new(),
+            fresh: 0,
+            globals: Globals::default(),
+            members: FxHashMap::default(),
+            kept: BTreeSet::new(),
+            bound: BTreeMap::new(),
+            in_place: BTreeMap::new(),
+            outside: BTreeMap::new(),
+            imports: Imports::default(),
+            new_imports: BTreeMap::new(),
+            redirects: Vec::new(),
+            gone: FxHashSet::default(),
+        }
+    }
+
+    /// What a linker collects from all objects was collected already.
+    fn check_sections(&self, object: &Object, is_had: impl Fn(&Section) -> bool) -> Result<(), LinkError> {
+        let gathered = |section: &&Section| section.role.is_loaded() && section.size > 0 && is_gathered(&section.name);
+        match object.sections.iter().filter(gathered).find(|section| !is_had(section)) {
+            None => Ok(()),
+            Some(section) => Err(LinkError(format!(
+                "`{}`, a section that a linker collects from all objects, is in one that comes new",
+                section.name
+            ))),
+        }
+    }
+
+    /// Whether the executable has all functions of a member's list: then it has the member, and the list.
+    fn has_list(&self, object: &Object, list: &Section) -> bool {
+        let mut entries = list.relocs.iter().map(|reloc| match object.symbol(reloc.symbol).place {
+            Place::In(section, _) => host::only(&self.original.exe, item_name(object, section), Some(object)),
+            Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => Ok(None),
+        });
+        !list.relocs.is_empty() && entries.all(|found| found.is_ok_and(|found| found.is_some()))
+    }
+
+    /// Finds what unchanged code refers to in objects that go, and what takes its place.
+    fn replace(&mut self, exchange: &Exchange, libraries: &mut dyn Libraries) -> Result<(), LinkError> {
+        let undefined = |symbol: &&Symbol| symbol.place == Place::Undefined;
+        let wanted: FxHashSet<NameId> =
+            exchange.kept.iter().flat_map(|object| object.symbols.iter().filter(undefined)).map(|one| one.id).collect();
+        let defined = |objects: &[&Object]| -> FxHashSet<NameId> {
+            let all = objects.iter().flat_map(|object| visible(object));
+            all.filter(|(_, symbol, _)| symbol.place != Place::Undefined).map(|(_, symbol, _)| symbol.id).collect()
+        };
+        let (had, still) = (defined(&exchange.old), defined(&exchange.kept));
+        self.gone = had.difference(&still).copied().collect();
+        let mut seen = FxHashSet::default();
+        for object in &exchange.old {
+            for (_, symbol, name) in visible(object) {
+                let matters = wanted.contains(&symbol.id) || is_known_to_all(name);
+                if !matters || symbol.place == Place::Undefined || name.starts_with(PERSONALITY_WORD) {
+                    continue;
+                }
+                if let Some(live) = self.live(symbol.id, name)?.filter(|_| seen.insert(symbol.id)) {
+                    let provided = still.contains(&symbol.id) || self.member(symbol.id, libraries)?.is_some();
+                    self.replace_one(symbol.id, name, live, provided)?;
+                }
+            }
+        }
+        for object in self.objects.get(..self.fresh).unwrap_or_default() {
+            let of_others = |(_, symbol, name): &(SymbolId, &Symbol, &str)| {
+                let is_new = symbol.place != Place::Undefined && !had.contains(&symbol.id) && !still.contains(&symbol.id);
+                is_new && is_known_to_all(name) && !name.starts_with(PERSONALITY_WORD)
+            };
+            for (_, symbol, name) in visible(object).filter(of_others) {
+                if self.live(symbol.id, name)?.is_some() || self.exe.import(name).is_some() {
+                    return Err(LinkError(format!("`{name}` is defined now, and the executable has it from elsewhere")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replace_one(&mut self, id: NameId, name: &str, live: Live, provided: bool) -> Result<(), LinkError> {
+        let place = self.globals.get(id).and_then(|(index, symbol)| {
+            let symbol = self.objects.get(index)?.symbol(symbol);
+            let Place::In(section, offset) = symbol.place else { return None };
+            Some(((index, section), offset, symbol.size))
+        });
+        let Some((part, offset, size)) = place else {
+            if provided {
+                return Ok(());
+            }
+            return Err(LinkError(format!("unchanged code refers to `{name}`, which is defined no more")));
+        };
+        let is_loaded = self.objects.get(part.0).is_some_and(|object| object.section(part.1).role.is_loaded());
+        match live {
+            _ if !is_loaded => {} // Notes for tools.
+            Live::Function(function) => {
+                for body in function.bodies {
+                    let entry = LinkAddr(body.addr.0);
+                    self.redirects.push(Redirect { entry, size: body.size, to: part, offset });
+                }
+            }
+            Live::Data(LiveAddr(at), old_size) => self.keep_place(name, part, (offset, size), (at, old_size))?,
+            Live::ThreadLocal(from_pointer) => {
+                let at = THREAD_POINTER.wrapping_add_signed(from_pointer);
+                let of_name = self.original.exe.symbols(name).find(|symbol| symbol.kind == SymbolKind::Tls);
+                self.keep_place(name, part, (offset, size), (at, of_name.map_or(0, |symbol| symbol.size)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A variable stays where unchanged code looks for it.
+    fn keep_place(
+        &mut self,
+        name: &str,
+        part: Part,
+        (offset, size): (u64, u64),
+        (at, old_size): (u64, u64),
+    ) -> Result<(), LinkError> {
+        let section_size = self.objects.get(part.0).map_or(0, |object| object.section(part.1).size);
+        if offset != 0 || size != section_size || size != old_size {
+            return Err(LinkError(format!("unchanged code refers to `{name}`, which has another size now")));
+        }
+        self.in_place.insert(part, at);
+        Ok(())
+    }
+
+    /// Where the executable has a name.
+    fn live(&self, id: NameId, name: &str) -> Result<Option<Live>, LinkError> {
+        let found = self.original.resolve(id, name);
+        found.map_err(|several| LinkError(format!("the executable has `{}` {} times", several.name, several.places)))
+    }
+
+    /// Follows references from what takes an old place. What no object defines is the executable's, imported, or taken out
+    /// of a library.
+    fn follow(&mut self, libraries: &mut dyn Libraries) -> Result<(), LinkError> {
+        let roots = self.redirects.iter().map(|one| one.to).chain(self.in_place.keys().copied());
+        let mut next: Vec<Part> = roots.collect();
+        while let Some(part) = next.pop() {
+            if self.bound.contains_key(&part) || !self.kept.insert(part) {
+                continue;
+            }
+            let Some(object) = self.objects.get(part.0).cloned() else { continue };
+            check_fields(&object, object.section(part.1))?;
+            for reloc in object.section(part.1).relocs.iter().chain(object.frames.relocs(part.1)) {
+                for symbol in [Some(reloc.symbol), reloc.minus].into_iter().flatten() {
+                    next.extend(self.referent(part.0, symbol, libraries)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The part that a symbol stands for; `None` if it is outside.
+    fn referent(
+        &mut self,
+        index: usize,
+        id: SymbolId,
+        libraries: &mut dyn Libraries,
+    ) -> Result<Option<Part>, LinkError> {
+        let Some(object) = self.objects.get(index).cloned() else { return Ok(None) };
+        if let Some(part) = self.globals.section_of(&self.objects, index, id) {
+            return Ok(Some(part));
+        }
+        let symbol = object.symbol(id);
+        let name = object.name(symbol);
+        if name.is_empty() || self.outside.contains_key(&symbol.id) {
+            return Ok(None);
+        }
+        let at = if let Some(live) = self.live(symbol.id, name)?.filter(|_| !self.gone.contains(&symbol.id)) {
+            match live {
+                Live::Function(function) => function.canonical.0,
+                Live::Data(at, _) => at.0,
+                Live::ThreadLocal(from_pointer) => THREAD_POINTER.wrapping_add_signed(from_pointer),
+            }
+        } else if self.exe.import(name).is_some() {
+            self.imports.add(name)
+        } else if let Some((member, data)) = self.member(symbol.id, libraries)? {
+            self.take(member, data)?;
+            return Ok(self.globals.section_of(&self.objects, index, id));
+        } else if let Some(at) = self.new_import(name, libraries)? {
+            at
+        } else if symbol.binding == Binding::Weak {
+            0
+        } else {
+            return Err(LinkError(format!("nothing defines `{name}`")));
+        };
+        self.outside.insert(symbol.id, at);
+        Ok(None)
+    }
+
+    fn member(&self, id: NameId, libraries: &mut dyn Libraries) -> Result<Option<(String, Bytes)>, LinkError> {
+        libraries.member(id).map_err(LinkError)
+    }
+
+    /// Takes a member of a library in. Functions and variables of it that the executable has stay the executable's.
+    fn take(&mut self, name: String, data: Bytes) -> Result<(), LinkError> {
+        if self.members.contains_key(&name) {
+            return Ok(());
+        }
+        let object = Object::parse(data).map_err(|why| LinkError(format!("`{name}`: {why}")))?;
+        self.check_sections(&object, |list| self.has_list(&object, list))?;
+        let (index, object) = (self.objects.len(), Arc::new(object));
+        for (number, section) in object.sections.iter().enumerate().filter(|(_, section)| section.role.is_loaded()) {
+            let part = (index, SectionId(number as u32));
+            let item = object.named_at(part.1, 0).map(|id| object.symbol(id));
+            let at = match item.filter(|item| item.binding != Binding::Local) {
+                Some(item) => self.live(item.id, object.name(item))?.map(|live| match live {
+                    Live::Function(function) => function.canonical.0,
+                    Live::Data(at, _) => at.0,
+                    Live::ThreadLocal(from_pointer) => THREAD_POINTER.wrapping_add_signed(from_pointer),
+                }),
+                None if is_variable(section) => self.private_variable(&object, part.1)?,
+                None => None,
+            };
+            self.bound.extend(at.filter(|_| !item_name(&object, part.1).starts_with(PERSONALITY_WORD)).map(|at| (part, at)));
+        }
+        self.globals.add(&self.objects, &object, false);
+        self.objects.push(object);
+        self.members.insert(name, index);
+        Ok(())
+    }
+
+    fn private_variable(&self, object: &Object, section: SectionId) -> Result<Option<u64>, LinkError> {
+        let found = host::host_variable(&self.original.exe, object, section)?;
+        Ok(found.map(|symbol| match symbol.kind {
+            SymbolKind::Tls => THREAD_POINTER.wrapping_add_signed(self.original.exe.tp_offset(symbol.addr.0)),
+            _ => symbol.addr.0,
+        }))
+    }
+
+    /// A function of a shared library that the executable asks for, in a version that it asks for as well.
+    fn new_import(&mut self, name: &str, libraries: &mut dyn Libraries) -> Result<Option<u64>, LinkError> {
+        let shared = libraries.shared_objects();
+        let needed = self.exe.needed();
+        let found = shared.iter().filter_map(|library| exe::exporter(library, name));
+        let Some((library, version)) = { found }.find(|(library, _)| needed.contains(&library.as_slice())) else {
+            return Ok(None);
+        };
+        let Some(number) = self.exe.version(&library, &version) else {
+            return Err(LinkError(format!(
+                "`{name}` is needed, in version {} of {}, of which the executable uses nothing yet",
+                String::from_utf8_lossy(&version),
+                String::from_utf8_lossy(&library)
+            )));
+        };
+        let at = self.imports.add(name);
+        self.new_imports.insert(self.imports.0.len() - 1, number);
+        Ok(Some(at))
+    }
+}

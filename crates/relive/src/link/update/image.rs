@@ -1,0 +1,306 @@
+//! Everything that comes along, with its place behind the executable and its final bytes.
+//!
+//! Takes a draft; gives parts with addresses on the executable's own scale, and what becomes of its variables and entries.
+//! Every address is an offset in the file as well, so that a kernel which takes the one for the other is right.
+
+use std::ops::Range;
+
+use object::LittleEndian as LE;
+use object::elf;
+use object::read::elf::ProgramHeader as _;
+use relive_wire::LiveAddr;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Draft, Part, Redirect, THREAD_POINTER};
+use crate::arch::x86_64::{ENTRY_JUMP_LEN, jump};
+use crate::arch::{EntryPlan, Machine};
+use crate::binary::object::{Object, Role, SectionId};
+use crate::link::LinkError;
+use crate::link::buffer::{Buffer, Frames, ObjectId, Room};
+use crate::link::host::{item_name, names_at};
+use crate::link::shared::Part as Loaded;
+
+/// Dynamic entry of relocations that have no addends and are packed into bit masks (System V gABI).
+const DT_RELR: u32 = 36;
+
+/// What segments begin at a multiple of.
+pub(super) const PAGE: u64 = 0x1000;
+
+/// The thread-local block that threads begin with, where there are new thread-locals: they lie before the old ones, which keep
+/// their distance from the thread pointer (psABI for x86-64, TLS variant II).
+pub(super) struct ThreadBlock {
+    /// Where its first bytes lie.
+    pub(super) at: u64,
+    pub(super) file_size: u64,
+    pub(super) size: u64,
+    pub(super) align: u64,
+    /// What is before the old first byte.
+    before: u64,
+}
+
+/// See the module.
+pub(super) struct Image {
+    pub(super) constants: Loaded,
+    pub(super) text: Loaded,
+    pub(super) data: Loaded,
+    pub(super) frames: Loaded,
+    pub(super) search: Loaded,
+    pub(super) threads: Option<ThreadBlock>,
+    /// Variables of the executable: where, and what they begin with.
+    pub(super) variables: Vec<Loaded>,
+    /// The places of variables that were there before; what the loader wrote to them is void.
+    pub(super) rewritten: Vec<Range<u64>>,
+    /// Jumps at old entries.
+    pub(super) entries: Vec<Loaded>,
+    /// Words that hold addresses, and which.
+    pub(super) pointers: Vec<(u64, u64)>,
+    /// Where each part lies; not for thread-locals.
+    pub(super) places: FxHashMap<Part, u64>,
+}
+
+impl Image {
+    pub(super) fn link(draft: &Draft) -> Result<Image, LinkError> {
+        let mut buffer = Buffer::new(Machine::X86_64, Room::new(0..0, 0..0), true, THREAD_POINTER);
+        fill(draft, &mut buffer)?;
+        let (memory, file) = draft.exe.ends().ok_or_else(|| LinkError("the executable ends nowhere".into()))?;
+        let start = memory.max(file).next_multiple_of(PAGE);
+        let threads = new_thread_locals(draft, &mut buffer)?;
+        let words = wanted_words(draft);
+        let constants_end = buffer.place_all(&[Role::ReadOnly, Role::Lsda], start)?;
+        let text = constants_end.next_multiple_of(PAGE);
+        let stubs = buffer.place_all(&[Role::Text], text)?.next_multiple_of(16);
+        let data = (stubs + 16 * words).next_multiple_of(PAGE);
+        let words_at = buffer.place_all(&[Role::RelRo, Role::Data, Role::Bss], data)?.next_multiple_of(16);
+        let words_end = words_at + 8 * words;
+        buffer.set_room(Room::new(words_at..words_end, stubs..stubs + 16 * words));
+        let threads = threads.map(|block| ThreadBlock { at: words_end.next_multiple_of(block.align), ..block });
+        let data_end = threads.as_ref().map_or(words_end, |block| block.at + block.file_size);
+        let part = |at: u64, end: u64| Loaded { at, bytes: vec![0; (end - at) as usize] };
+        let (mut constants, mut code) = (part(start, constants_end), part(text, stubs + 16 * words));
+        let mut variables = part(data, data_end);
+        let frames_at = data_end.next_multiple_of(PAGE);
+        let frames = buffer.frames(frames_at)?;
+        copy_thread_block(draft, threads.as_ref(), &mut variables)?;
+        let places = Places { draft, threads: threads.as_ref() };
+        let resolved = buffer.resolve()?;
+        for write in resolved.writes {
+            let mut parts = [&mut constants, &mut code, &mut variables].into_iter();
+            let at = places.image_addr(write.at).unwrap_or(write.at);
+            let field = parts.find_map(|part| {
+                let start = usize::try_from(at.checked_sub(part.at)?).ok()?;
+                part.bytes.get_mut(start..start + write.new.len())
+            });
+            // What is missing lies in the executable, and is taken whole below.
+            if let Some(field) = field {
+                field.copy_from_slice(&write.new);
+            }
+        }
+        let (search_at, search) = places.search_table(&frames, frames_at)?;
+        let mut pointers = buffer.pointers();
+        for (at, _) in &mut pointers {
+            *at = places.loaded_addr(*at).unwrap_or(*at);
+        }
+        let mut at = FxHashMap::default();
+        for part in &draft.kept {
+            let (addr, _) = buffer.atom(ObjectId(part.0), part.1).unwrap_or_default();
+            at.insert(*part, addr);
+        }
+        at.retain(|_, addr| *addr < THREAD_POINTER / 2);
+        let (variables_in_place, rewritten) = places.variables(&buffer)?;
+        Ok(Image {
+            variables: variables_in_place,
+            rewritten,
+            entries: places.entries(&at)?,
+            constants,
+            text: code,
+            data: variables,
+            frames: Loaded { at: frames_at, bytes: [&*frames.bytes, &[0; 4]].concat() },
+            search: Loaded { at: search_at, bytes: search },
+            threads,
+            pointers,
+            places: at,
+        })
+    }
+}
+
+/// Puts everything in, and says what is there already.
+fn fill(draft: &Draft, buffer: &mut Buffer) -> Result<(), LinkError> {
+    for (index, object) in draft.objects.iter().enumerate() {
+        let id = buffer.add(object.clone())?;
+        for number in 0..object.sections.len() as u32 {
+            let section = SectionId(number);
+            let part = (index, section);
+            if let Some(at) = draft.bound.get(&part) {
+                buffer.bind(id, section, *at)?;
+            } else if let Some(at) = draft.in_place.get(&part) {
+                buffer.place(id, section, *at)?;
+            } else if !draft.kept.contains(&part) {
+                buffer.exclude(id, section);
+            }
+        }
+    }
+    for (name, at) in &draft.outside {
+        buffer.define(*name, *at);
+    }
+    Ok(())
+}
+
+fn object<'a>(draft: &'a Draft, part: &Part) -> Result<&'a Object, LinkError> {
+    draft.objects.get(part.0).map(|object| &**object).ok_or_else(|| LinkError("a part of no object".into()))
+}
+
+/// How many words of addresses there can be at most: one for each symbol that is referred to.
+fn wanted_words(draft: &Draft) -> u64 {
+    let mut symbols = FxHashSet::default();
+    for part in &draft.kept {
+        let Some(object) = draft.objects.get(part.0) else { continue };
+        let relocs = object.section(part.1).relocs.iter().chain(object.frames.relocs(part.1));
+        symbols.extend(relocs.map(|reloc| (part.0, reloc.symbol, reloc.kind.operand())));
+    }
+    symbols.len() as u64
+}
+
+/// Gives new thread-locals their places before those of the executable.
+fn new_thread_locals(draft: &Draft, buffer: &mut Buffer) -> Result<Option<ThreadBlock>, LinkError> {
+    let is_new = |part: &&Part| !draft.in_place.contains_key(*part);
+    let sections = draft.kept.iter().filter(is_new).filter_map(|part| Some(draft.objects.get(part.0)?.section(part.1)));
+    let new: Vec<_> = sections.filter(|section| section.role.is_tls()).collect();
+    if new.is_empty() {
+        return Ok(None);
+    }
+    let old = draft.exe.segment(elf::PT_TLS);
+    let (old_align, old_size) = old.map_or((1, 0), |old| (old.p_align(LE).max(1), old.p_memsz(LE)));
+    let align = new.iter().map(|section| section.align).fold(old_align, u64::max);
+    let (align, old_size) = (align, old_size.next_multiple_of(old_align));
+    let room: u64 = new.iter().map(|section| section.size + section.align).sum();
+    // The whole block ends at the thread pointer, and so does the old one.
+    let whole = (old_size + room).next_multiple_of(align);
+    buffer.place_all(&[Role::TlsData, Role::TlsBss], THREAD_POINTER - whole)?;
+    let before = whole - old_size;
+    let size = before + old.map_or(0, |old| old.p_memsz(LE));
+    let file_size = before + old.map_or(0, |old| old.p_filesz(LE));
+    Ok(Some(ThreadBlock { at: 0, file_size, size, align, before }))
+}
+
+fn copy_thread_block(draft: &Draft, block: Option<&ThreadBlock>, data: &mut Loaded) -> Result<(), LinkError> {
+    let (Some(block), Some(old)) = (block, draft.exe.segment(elf::PT_TLS)) else { return Ok(()) };
+    let bytes = draft.exe.loaded(old.p_vaddr(LE), old.p_filesz(LE));
+    let start = (block.at + block.before - data.at) as usize;
+    let to = data.bytes.get_mut(start..).zip(bytes).and_then(|(to, from)| Some((to.get_mut(..from.len())?, from)));
+    let (to, from) = to.ok_or_else(|| LinkError("the executable's thread-local block is not loaded".into()))?;
+    to.copy_from_slice(from);
+    Ok(())
+}
+
+/// What is where in the executable.
+struct Places<'a, 'o, 'd> {
+    draft: &'a Draft<'o, 'd>,
+    threads: Option<&'a ThreadBlock>,
+}
+
+impl Places<'_, '_, '_> {
+    /// Where a thread-local at `at` has its first bytes in the image.
+    fn image_addr(&self, at: u64) -> Option<u64> {
+        let block = self.threads?;
+        let whole = block.size.next_multiple_of(block.align);
+        let inside = at.checked_sub(THREAD_POINTER - whole).filter(|inside| *inside < whole)?;
+        Some(block.at + inside)
+    }
+
+    /// Where a thread-local at `at` has its first bytes, in the image or the executable; those that begin as zeroes have none.
+    fn loaded_addr(&self, at: u64) -> Option<u64> {
+        self.image_addr(at).or_else(|| {
+            let old = self.draft.exe.segment(elf::PT_TLS)?;
+            let whole = old.p_memsz(LE).next_multiple_of(old.p_align(LE).max(1));
+            let inside = at.checked_sub(THREAD_POINTER - whole).filter(|inside| *inside < old.p_filesz(LE))?;
+            old.p_vaddr(LE).checked_add(inside)
+        })
+    }
+
+    /// Variables that stay where they are, with what they begin with.
+    fn variables(&self, buffer: &Buffer) -> Result<(Vec<Loaded>, Vec<Range<u64>>), LinkError> {
+        let (mut out, mut rewritten) = (Vec::new(), Vec::new());
+        if !self.draft.in_place.is_empty() && self.draft.exe.value(DT_RELR).is_some() {
+            return Err(LinkError("a variable that unchanged code refers to, and packed relocations (DT_RELR)".into()));
+        }
+        for (part, at) in &self.draft.in_place {
+            let object = object(self.draft, part)?;
+            let (_, bytes) = buffer.atom(ObjectId(part.0), part.1).unwrap_or_default();
+            let size = object.section(part.1).size;
+            let bytes = if bytes.is_empty() { vec![0; size as usize] } else { bytes.to_vec() };
+            let at = self.loaded_addr(*at).unwrap_or(*at);
+            rewritten.push(at..at + size);
+            let in_image = self.threads.is_some_and(|block| (block.at..block.at + block.file_size).contains(&at));
+            if in_image {
+                continue; // Written with the image.
+            }
+            if self.draft.exe.offset_of(at, size).is_some() {
+                out.push(Loaded { at, bytes });
+            } else if bytes.iter().any(|byte| *byte != 0) {
+                let name = item_name(object, part.1);
+                return Err(LinkError(format!("`{name}` begins as zeroes in the executable, and no longer")));
+            }
+        }
+        Ok((out, rewritten))
+    }
+
+    /// Jumps from old entries.
+    fn entries(&self, places: &FxHashMap<Part, u64>) -> Result<Vec<Loaded>, LinkError> {
+        let mut all: Vec<(u64, u64)> = Vec::new();
+        let mut out = Vec::new();
+        for Redirect { entry, size, to, offset } in &self.draft.redirects {
+            let name = || item_name(&self.draft.objects[to.0], to.1).to_owned();
+            let target = places.get(to).ok_or_else(|| LinkError(format!("`{}` has no address", name())))? + offset;
+            match all.iter().find(|(from, _)| *from == entry.0) {
+                Some((_, there)) if *there == target => continue,
+                Some(_) => return Err(self.shared(*entry)),
+                None => all.push((entry.0, target)),
+            }
+            let host = &self.draft.original.exe;
+            let room = host.entry_shape(*entry).map_or(0, |shape| shape.room).min(*size + 16);
+            let bytes = host.code(*entry, room.max(*size)).unwrap_or_default();
+            EntryPlan::examine(LiveAddr(entry.0), *size, bytes)
+                .map_err(|why| LinkError(format!("a jump does not fit at the entry of `{}`: {why}", name())))?;
+            let code: Option<[u8; ENTRY_JUMP_LEN]> = jump(LiveAddr(entry.0), LiveAddr(target));
+            let code = code.ok_or_else(|| LinkError(format!("`{}` is out of reach of its old entry", name())))?;
+            out.push(Loaded { at: entry.0, bytes: code.to_vec() });
+        }
+        // Functions with equal code may share it; a jump there leads all of them to one place.
+        for redirect in self.draft.redirects.iter().filter(|one| self.draft.original.exe.is_shared(one.entry)) {
+            let meant = self.draft.redirects.iter().filter(|one| one.entry == redirect.entry).count();
+            if names_at(&self.draft.original.exe, redirect.entry).len() > meant {
+                return Err(self.shared(redirect.entry));
+            }
+        }
+        Ok(out)
+    }
+
+    fn shared(&self, entry: crate::binary::address::LinkAddr) -> LinkError {
+        let names = names_at(&self.draft.original.exe, entry).join("`, `");
+        LinkError(format!("functions that share their code in the executable, and not all in the new build: `{names}`"))
+    }
+
+    /// The search table over the executable's unwind entries and the new ones, behind these; and where it is.
+    fn search_table(&self, frames: &Frames, at: u64) -> Result<(u64, Vec<u8>), LinkError> {
+        let damaged = || LinkError("the executable's search table for unwind entries is not understood".into());
+        let old = self.draft.exe.segment(elf::PT_GNU_EH_FRAME).ok_or_else(damaged)?;
+        let header = old.p_vaddr(LE);
+        let bytes = self.draft.exe.loaded(header, old.p_filesz(LE)).ok_or_else(damaged)?;
+        let word = |at: usize| Some(i32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        // Version; how the next is written: distance from itself, count, distances from the header.
+        if !bytes.starts_with(&[1, 0x1b, 0x03, 0x3b]) {
+            return Err(damaged());
+        }
+        let entries = (header + 4).wrapping_add_signed(word(4).ok_or_else(damaged)?.into());
+        let count = word(8).ok_or_else(damaged)? as u32 as usize;
+        let table = bytes.get(12..).and_then(|table| table.get(..count.checked_mul(8)?)).ok_or_else(damaged)?;
+        let mut all = Frames { bytes: Vec::new(), table: frames.table.clone() };
+        for pair in table.chunks_exact(8) {
+            let distance = |at: usize| pair.get(at..)?.first_chunk().map(|word| i64::from(i32::from_le_bytes(*word)));
+            let (Some(function), Some(entry)) = (distance(0), distance(4)) else { return Err(damaged()) };
+            all.table.push((header.wrapping_add_signed(function), header.wrapping_add_signed(entry)));
+        }
+        let search = (at + frames.bytes.len() as u64 + 4).next_multiple_of(8);
+        Ok((search, all.header(search, entries)?))
+    }
+}
