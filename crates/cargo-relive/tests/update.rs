@@ -228,7 +228,10 @@ fn the_executable_does_what_a_fresh_build_does() {
     assert!(report(&exe).contains("v3 "));
     assert!(undo("2").status.success());
     assert!(running.finish().success());
-    assert!(fs::read(&exe).expect("an executable") == before, "with nothing left of the edits it is the one that was built");
+    assert!(
+        fs::read(&exe).expect("an executable") == before,
+        "with nothing left of the edits it is the one that was built"
+    );
 }
 
 #[test]
@@ -305,7 +308,11 @@ fn a_killed_relive_leaves_the_old_executable_or_the_new_one() {
         assert_eq!(status.signal(), Some(9));
         let report = report(&executable(&scratch));
         assert!(report.contains("v1 7 word 42") || report.contains("v2 70 another word 43"), "{report}");
-        if report.contains("v1") { old += 1 } else { new += 1 }
+        if report.contains("v1") {
+            old += 1
+        } else {
+            new += 1
+        }
         running.finish();
     }
     assert_eq!(old + new, 12);

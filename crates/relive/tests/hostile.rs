@@ -18,7 +18,7 @@ use common::{macho, tables};
 use object::read::archive::ArchiveFile;
 use relive::arch::EntryPlan;
 use relive::arch::x86_64::ENTRY_JUMP_LEN;
-use relive::binary::address::LinkAddr;
+use relive::binary::address::{LinkAddr, Slide};
 use relive::binary::anchor::{self, Mapped};
 use relive::binary::archive::ArchiveIndex;
 use relive::binary::bytes::Bytes;
@@ -32,7 +32,7 @@ use relive::diff::print::Printer;
 use relive::diff::{self, Libraries, NewObject, Reach, Running, ThreadRoom};
 use relive::judge::{self, DeltaFacts, Facts, Verdict};
 use relive::link::macho::compact_unwind;
-use relive::link::{self, ArenaFile, Image, Layout, LinkError, buffer};
+use relive::link::{self, ArenaFile, Image, Layout, LinkError, buffer, update};
 use relive::load::Room;
 use relive_wire::{LiveAddr, NearLayout};
 use xxhash_rust::xxh3::xxh3_64;
@@ -118,11 +118,15 @@ fn library() -> Vec<u8> {
     fs::read(&states[0].output).unwrap()
 }
 
-fn small_executable() -> Vec<u8> {
+/// The small program before and after an edit.
+fn small() -> &'static [State] {
     static MADE: OnceLock<Vec<State>> = OnceLock::new();
     let flags = ["-Cpanic=abort", "-Copt-level=1", "-Clink-arg=-lc"];
-    let states = MADE.get_or_init(|| build::build("small", &flags, &[SMALL.to_owned()]));
-    fs::read(&states[0].output).unwrap()
+    MADE.get_or_init(|| build::build("small", &flags, &[SMALL.to_owned(), SMALL.replace("new(3)", "new(4)")]))
+}
+
+fn small_executable() -> Vec<u8> {
+    fs::read(&small()[0].output).unwrap()
 }
 
 /// The objects of both states that the edit changed, by codegen unit.
@@ -228,7 +232,7 @@ fn objects_of_all_pairs_are_linked() {
     let seeds = objects_of_all_pairs();
     assert!(seeds.iter().all(|(_, bytes)| link_alone(bytes).is_some_and(|relocations| relocations > 5)));
     let records = seeds.iter().map(|(name, bytes)| Seed::records((*name).to_owned(), bytes.clone())).collect();
-    survives("pair", records, 20_000, |bytes| {
+    survives("pair", records, 20_000, move |bytes| {
         link_alone(bytes);
     });
 }
@@ -288,6 +292,24 @@ fn executables_are_read() {
         use_snapshot(&exe);
         let again = Snapshot::open(Bytes::new(exe.index().to_vec()), data).unwrap();
         assert!(exe.all().eq(again.all()) && exe.segments() == again.segments());
+    });
+}
+
+#[test]
+fn executables_are_copied() {
+    let objects = |state: &State| -> Vec<NewObject> {
+        state.objects.iter().map(|(cgu, path)| new_object(cgu, &fs::read(path).unwrap()).unwrap()).collect()
+    };
+    let [old, new] = small() else { panic!("two states") };
+    let (old, new) = (objects(old), objects(new));
+    let copy = move |bytes: &[u8]| {
+        let exe = Snapshot::read(Bytes::new(bytes.to_vec())).ok()?;
+        let running = Running::new(Arc::new(exe), Slide::default(), old.clone());
+        update::steps(&running, bytes, &new, &mut Everything).ok().map(|steps| steps.len())
+    };
+    assert!(copy(&small_executable()).is_some_and(|steps| steps > 10), "a copy can be made unharmed");
+    survives("copy", vec![tables::seed("small", small_executable())], 20_000, move |bytes| {
+        let _ = copy(bytes);
     });
 }
 
@@ -460,23 +482,28 @@ fn examine(at: LiveAddr, size: u64, distance: u64, code: &[u8]) {
 /// Everything between an object and an image, with unharmed partners.
 struct World {
     exe: Arc<Snapshot>,
+    bytes: Vec<u8>,
     objects: Vec<NewObject>,
+    /// Those after the edit.
+    after: Vec<NewObject>,
     facts: Arc<ObjectFacts>,
 }
 
 impl World {
     fn new() -> World {
         let before = &program()[0];
-        let exe = Snapshot::read(Bytes::new(fs::read(&before.output).unwrap())).unwrap();
+        let bytes = fs::read(&before.output).unwrap();
+        let exe = Snapshot::read(Bytes::new(bytes.clone())).unwrap();
         let read = |(cgu, path): &(String, std::path::PathBuf)| new_object(cgu, &fs::read(path).unwrap()).unwrap();
         let objects: Vec<_> = before.objects.iter().map(read).collect();
+        let after = program()[1].objects.iter().map(read).collect();
         let types = objects.iter().map(|new| types::read(new.object.data()).unwrap());
         let facts = types.flat_map(|types| types.functions).enumerate().map(|(at, function)| {
             let (abi, method_abi) = (function.abi, function.method_abi);
             let facts = FunctionFacts { erased: abi ^ 1, abi, method_abi, order: at as u64 };
             (NameId::of(&function.linkage_name), facts)
         });
-        World { exe: Arc::new(exe), facts: Arc::new(facts.collect()), objects }
+        World { exe: Arc::new(exe), bytes, after, facts: Arc::new(facts.collect()), objects }
     }
 
     /// The image for an edit that turns `old` of the codegen unit `cgu` into `new`.
@@ -491,6 +518,15 @@ impl World {
         let reach = diff::reach(&running, &delta, ThreadRoom::at(-0x4000), &mut Everything);
         let _ = reach.reachable(|_| true);
         image(&reach, &entries(&running, &reach))
+    }
+
+    /// Whether there is a copy of the executable for the edit, with `new` as its codegen unit `cgu`.
+    fn copy(&self, cgu: &str, new: NewObject) -> Result<usize, LinkError> {
+        let running = Running::new(Arc::clone(&self.exe), Slide::default(), self.objects.clone());
+        let others = self.after.iter().filter(|object| object.cgu != cgu).cloned();
+        let current: Vec<_> = others.chain([new]).collect();
+        let steps = update::steps(&running, &self.bytes, &current, &mut Everything)?;
+        Ok(steps.len())
     }
 }
 
@@ -547,9 +583,11 @@ fn damaged_objects_are_compared_and_linked() {
     };
     let (cgu, old, new) = changed().into_iter().max_by_key(functions).unwrap();
     assert!(functions(&(cgu.clone(), old.clone(), new.clone())) >= 2, "the edit changes two functions at least");
+    world.copy(&cgu, new_object(&cgu, &new).unwrap()).unwrap_or_else(|why| panic!("{cgu} cannot be copied: {why}"));
     let seeds = vec![tables::seed("new", new.clone()), tables::seed("old", old.clone())];
     survives("patch", seeds, 10_000, move |bytes| {
         let Some(harmed) = new_object(&cgu, bytes) else { return };
+        let _ = world.copy(&cgu, harmed.clone());
         let _ = world.patch(&cgu, None, harmed.clone());
         let _ = world.patch(&cgu, Some(harmed), new_object(&cgu, &new).unwrap());
     });

@@ -227,12 +227,34 @@ impl<'a> Batch<'a> {
                     wanted.pop();
                 }
                 self.twin = twin;
-                difference(&lines, &answers, &wanted).map_or(Ok(Next::Step), Err)
+                if let Some(difference) = difference(&lines, &answers, &wanted) {
+                    return Err(difference);
+                }
+                if same_lines {
+                    self.compare_executable(&dump, &lines, &wanted)?;
+                }
+                Ok(Next::Step)
             }
             (Err(_), Err(_)) => Ok(self.deadly()),
             (Err(why), Ok(_)) => Err(why),
             (Ok(_), Err(why)) => Err(format!("a fresh build fails, and the patched program does not: {why}")),
         }
+    }
+
+    /// The executable on disk, which relive brings up to date, has to be what a fresh build is.
+    fn compare_executable(&mut self, dump: &str, lines: &[String], wanted: &[String]) -> Result<(), String> {
+        let executable = match self.session.executable()? {
+            Ok(executable) => executable,
+            Err(why) => {
+                self.report.kept(why);
+                return Ok(());
+            }
+        };
+        let failed = |why: String| format!("the executable on disk, brought up to date: {why}");
+        let mut answers = Twin::loaded(&executable, dump).and_then(|mut it| it.program.ask(lines)).map_err(failed)?;
+        answers.truncate(wanted.len());
+        self.report.restarted += 1;
+        difference(lines, &answers, wanted).map_or(Ok(()), |difference| Err(failed(difference)))
     }
 
     /// The patched program failed. That is no fault of relive if a fresh build with the state before fails as well.

@@ -67,6 +67,10 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     println!("\n{}", report.table());
     let (counted, seconds, twins) = (report.counted, start.elapsed().as_secs_f64(), report.twins);
     println!("seed {}: {counted} edits in {seconds:.0} s, {twins} fresh builds compared", options.seed);
+    println!("{} executables brought up to date on disk and compared with them", report.restarted);
+    for (why, count) in &report.kept {
+        println!("{count} stayed as they were: {why}");
+    }
     println!("{} of {} applied edits of values showed at once in the answers", report.values_shown, report.values);
     println!("{} edits end the program in a fresh build as well", report.deadly);
     println!("sound edits refused: {:.1} % (aim {STRICT_PERCENT} %)", report.refused_share());

@@ -44,6 +44,10 @@ pub(crate) struct Report {
     pub(crate) counted: u64,
     /// Fresh builds that a patched program was compared with.
     pub(crate) twins: u64,
+    /// Executables that were brought up to date, started and compared with a fresh build.
+    pub(crate) restarted: u64,
+    /// Those that stayed as they were, by the reason.
+    pub(crate) kept: BTreeMap<String, u64>,
     /// Applied edits that change values, and those of them that the next answers showed.
     pub(crate) values: u64,
     pub(crate) values_shown: u64,
@@ -79,6 +83,11 @@ impl Report {
     pub(crate) fn shown(&mut self, shown: bool) {
         self.values += 1;
         self.values_shown += u64::from(shown);
+    }
+
+    /// An executable was not brought up to date.
+    pub(crate) fn kept(&mut self, why: String) {
+        *self.kept.entry(why).or_default() += 1;
     }
 
     pub(crate) fn fault(&mut self, kind: &'static str, text: String) {

@@ -1,6 +1,7 @@
 //! relive and the program under it: files saved, verdicts waited for, lines asked.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -25,6 +26,27 @@ pub(crate) struct Session<'a> {
     events: Events,
     /// The program's own number; `program` is relive, whose stdin and stdout the program has.
     pid: Option<Pid>,
+    /// Switches so far.
+    switches: u64,
+    /// What was said last about the executable on disk.
+    executable: Option<Executable>,
+}
+
+/// Up to which switch the executable on disk was brought, or why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Executable {
+    switch: u64,
+    kept: Option<String>,
+}
+
+impl Executable {
+    /// Reads a line of the event file; `None` if it is about something else.
+    fn parse(line: &str) -> Option<Executable> {
+        let rest = line.strip_prefix("{\"event\":\"executable\",\"generation\":")?;
+        let (switch, rest) = rest.split_once(',')?;
+        let reason = rest.rsplit_once(",\"reason\":\"").and_then(|(_, reason)| reason.rsplit_once("\",\"ms\":"));
+        Some(Executable { switch: switch.parse().ok()?, kept: reason.map(|(reason, _)| reason.to_owned()) })
+    }
 }
 
 impl Session<'_> {
@@ -33,10 +55,21 @@ impl Session<'_> {
         let (events, err) = (subject.path("events"), subject.path("relive.err"));
         let reader = Events::at(events.clone());
         let mut command = Command::new(&subject.relive);
-        command.args(["run", "--offline", "--manifest-path"]).arg(subject.manifest()).arg("--events").arg(events);
+        command
+            .args(["run", "--update-binary", "--offline", "--manifest-path"])
+            .arg(subject.manifest())
+            .arg("--events")
+            .arg(events);
         command.stderr(File::create(&err).map_err(context("create", &err))?);
         environment(&mut command, subject, "target");
-        let mut session = Session { subject, program: Process::start(command)?, events: reader, pid: None };
+        let mut session = Session {
+            subject,
+            program: Process::start(command)?,
+            events: reader,
+            pid: None,
+            switches: 0,
+            executable: None,
+        };
         let program = &mut session.program;
         let started = session.events.started(START, || program.ended());
         session.pid = Some(started.map_err(|why| format!("{why}\n{}", stderr(subject)))?);
@@ -50,17 +83,35 @@ impl Session<'_> {
         self.subject.save(files)?;
         // The first of several files may become a change of its own; the one that counts has the last.
         let (last, mut seen) = (format!("\"{}\"", last.display()), false);
-        let program = &mut self.program;
+        let (program, executable) = (&mut self.program, &mut self.executable);
         let verdict = self.events.wait(
             VERDICT,
             || program.ended().map(|status| format!("relive ended: {status}")),
             |line| {
+                *executable = Executable::parse(line).or_else(|| executable.take());
                 seen |= line.starts_with("{\"event\":\"change\"") && line.contains(&last);
                 let patch = Patch::parse(line).filter(|_| seen)?;
                 patch.map_or_else(|why| Some(Err(why)), |patch| (patch.outcome != "superseded").then_some(Ok(patch)))
             },
         );
-        verdict.map_err(|why| format!("{why}\n{}", stderr(self.subject)))?
+        let patch: Patch = verdict.map_err(|why| format!("{why}\n{}", stderr(self.subject)))??;
+        self.switches += u64::from(patch.outcome == "applied");
+        Ok(patch)
+    }
+
+    /// The executable on disk, once it is what the switches so far made of the program; or why it is not.
+    pub(crate) fn executable(&mut self) -> Result<Result<PathBuf, String>, String> {
+        let (switches, program) = (self.switches, &mut self.program);
+        let mut now = self.executable.take().filter(|now| now.switch == switches);
+        if now.is_none() && switches > 0 {
+            let ended = || program.ended().map(|status| format!("relive ended: {status}"));
+            let wanted = |line: &str| Executable::parse(line).filter(|now| now.switch == switches);
+            let found = self.events.wait(VERDICT, ended, wanted);
+            now = Some(found.map_err(|why| format!("the executable on disk: {why}\n{}", stderr(self.subject)))?);
+        }
+        self.executable.clone_from(&now);
+        let kept = now.and_then(|now| now.kept);
+        Ok(kept.map_or_else(|| Ok(self.subject.path("target/debug/edits-program")), Err))
     }
 
     /// Closes the program's stdin; it and relive have to end well.
@@ -97,4 +148,20 @@ fn stderr(subject: &Subject) -> String {
 fn parent(pid: Pid) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Executable;
+
+    #[test]
+    fn what_became_of_the_executable_is_read() {
+        let line =
+            |outcome: &str| format!("{{\"event\":\"executable\",\"generation\":3,\"outcome\":{outcome},\"ms\":1.5}}");
+        let updated = Executable::parse(&line("\"updated\",\"file\":\"/x\",\"reason\":null"));
+        assert_eq!(updated, Some(Executable { switch: 3, kept: None }));
+        let kept = Executable::parse(&line("\"kept\",\"file\":\"/x\",\"reason\":\"no `a`\""));
+        assert_eq!(kept, Some(Executable { switch: 3, kept: Some("no `a`".to_owned()) }));
+        assert_eq!(Executable::parse("{\"event\":\"patch\"}"), None);
+    }
 }

@@ -394,11 +394,26 @@ impl Buffer {
 
     fn word_value(&self, key: Key, kind: WordKind) -> Result<u64, LinkError> {
         let addr =
-            self.key_address(key).ok_or_else(|| LinkError(format!("a word for {key:?}, which has no address")))?;
+            self.key_address(key).ok_or_else(|| LinkError(format!("`{}` has no address", self.key_text(key))))?;
         Ok(match kind {
             WordKind::Address | WordKind::Descriptor => addr,
             WordKind::ThreadOffset => addr.wrapping_sub(self.thread_pointer),
         })
+    }
+
+    /// The name of what a key stands for, as the first object has it that speaks of it.
+    fn key_text(&self, key: Key) -> String {
+        let of = |object: &Object, id: SymbolId| target_name(object, id).to_owned();
+        match key {
+            Key::Local(object, id) => self.objects.get(object).map_or_else(String::new, |object| of(object, id)),
+            Key::Name(name) => {
+                let mut found = self.objects.iter().filter_map(|object| {
+                    let at = object.symbols.iter().position(|symbol| symbol.id == name)?;
+                    Some(of(object, SymbolId(at as u32)))
+                });
+                found.next().unwrap_or_default()
+            }
+        }
     }
 
     fn key_address(&self, key: Key) -> Option<u64> {

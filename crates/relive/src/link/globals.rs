@@ -4,11 +4,20 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::binary::object::{Binding, NameId, Object, Place, SectionId, SymbolId};
+use crate::binary::object::{Binding, NameId, Object, Place, SectionId, Symbol, SymbolId};
 
 /// The definitions that count, as number of the object and symbol.
 #[derive(Default)]
 pub(super) struct Globals(FxHashMap<NameId, (usize, SymbolId)>);
+
+/// Whether an object has what a symbol of it stands for. What is not loaded, such as a note for debuggers, it has not.
+pub(super) fn defines(object: &Object, symbol: &Symbol) -> bool {
+    match symbol.place {
+        Place::In(section, _) => object.section(section).role.is_loaded(),
+        Place::Absolute(_) => true,
+        Place::Undefined | Place::Unknown(_) => false,
+    }
+}
 
 impl Globals {
     /// Takes the definitions of `object`, which becomes the next of `objects`; with `newest`, they count instead of those
@@ -16,8 +25,7 @@ impl Globals {
     pub(super) fn add(&mut self, objects: &[Arc<Object>], object: &Object, newest: bool) -> Vec<NameId> {
         let mut changed = Vec::new();
         for (number, symbol) in object.symbols.iter().enumerate().skip(1) {
-            let defined = matches!(symbol.place, Place::In(..) | Place::Absolute(_));
-            if !defined || symbol.binding == Binding::Local {
+            if !defines(object, symbol) || symbol.binding == Binding::Local {
                 continue;
             }
             let is_weak = |(old, id): &(usize, SymbolId)| {
@@ -33,12 +41,7 @@ impl Globals {
     }
 
     /// Where one of `objects` defines what a symbol of the one numbered `index` stands for.
-    pub(super) fn section_of(
-        &self,
-        objects: &[Arc<Object>],
-        index: usize,
-        id: SymbolId,
-    ) -> Option<(usize, SectionId)> {
+    pub(super) fn section_of(&self, objects: &[Arc<Object>], index: usize, id: SymbolId) -> Option<(usize, SectionId)> {
         let symbol = objects.get(index)?.symbol(id);
         let (index, id) = match symbol.binding {
             Binding::Local => (index, id),

@@ -16,9 +16,7 @@ use crate::arch::Machine;
 use crate::binary::address::LinkAddr;
 use crate::binary::archive::ArchiveIndex;
 use crate::binary::executable::exports;
-use crate::binary::object::{
-    Binding, Format, NameId, Object, Place, SectionId, Symbol, SymbolId, SymbolKind,
-};
+use crate::binary::object::{Binding, Format, NameId, Object, Place, SectionId, Symbol, SymbolId, SymbolKind};
 use crate::binary::snapshot::{BinarySymbol, Snapshot};
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, ObjectId, Room};

@@ -24,7 +24,7 @@ use crate::binary::object::{Binding, NameId, Object, Place, Section, SectionId, 
 use crate::diff::reach::Libraries;
 use crate::diff::running::Live;
 use crate::diff::{NewObject, Running, is_gathered};
-use crate::link::globals::Globals;
+use crate::link::globals::{self, Globals};
 use crate::link::host::{self, Imports, PERSONALITY_WORD, check_fields, is_mangled, is_variable, item_name};
 use crate::link::{FileStep, LinkError};
 use exe::Exe;
@@ -32,6 +32,9 @@ use image::Image;
 
 /// The thread pointer, on the scale on which thread-locals have addresses: out of reach of everything else.
 const THREAD_POINTER: u64 = 1 << 44;
+
+/// Where a weak symbol lies that nothing defines. Out of reach too, so that its address comes from a word, which holds 0.
+const NOWHERE: u64 = 1 << 45;
 
 /// Steps that make the copy of the executable in `data`, which was linked from the objects of `original` and is described
 /// at slide 0 there. `current` are the objects of the newest build.
@@ -49,7 +52,7 @@ pub fn steps<'d>(
         return Ok(vec![FileStep::Write(0, data.into())]);
     }
     let exe = Exe::read(data)?;
-    let mut draft = Draft { original, exe: &exe, ..Draft::empty(original, &exe) };
+    let mut draft = Draft::empty(original, &exe);
     for object in &exchange.new {
         draft.check_sections(object, |_| false)?;
         draft.globals.add(&draft.objects, object, false);
@@ -132,11 +135,10 @@ struct Draft<'a, 'd> {
     gone: FxHashSet<NameId>,
 }
 
-/// Symbols that others see, with their names.
-fn visible(object: &Object) -> impl Iterator<Item = (SymbolId, &Symbol, &str)> {
-    let all = object.symbols.iter().enumerate().skip(1);
-    let seen = all.filter(|(_, symbol)| symbol.binding != Binding::Local);
-    seen.map(|(number, symbol)| (SymbolId(number as u32), symbol, object.name(symbol)))
+/// What an object defines for others to see, with the names.
+fn definitions(object: &Object) -> impl Iterator<Item = (&Symbol, &str)> {
+    let seen = object.symbols.iter().skip(1).filter(|symbol| symbol.binding != Binding::Local);
+    seen.filter(|symbol| globals::defines(object, symbol)).map(|symbol| (symbol, object.name(symbol)))
 }
 
 /// Whether code can refer to a name without having been compiled against its crate: names that a user chose, and those that
@@ -192,16 +194,15 @@ impl<'a, 'd> Draft<'a, 'd> {
         let wanted: FxHashSet<NameId> =
             exchange.kept.iter().flat_map(|object| object.symbols.iter().filter(undefined)).map(|one| one.id).collect();
         let defined = |objects: &[&Object]| -> FxHashSet<NameId> {
-            let all = objects.iter().flat_map(|object| visible(object));
-            all.filter(|(_, symbol, _)| symbol.place != Place::Undefined).map(|(_, symbol, _)| symbol.id).collect()
+            objects.iter().flat_map(|object| definitions(object)).map(|(symbol, _)| symbol.id).collect()
         };
         let (had, still) = (defined(&exchange.old), defined(&exchange.kept));
         self.gone = had.difference(&still).copied().collect();
         let mut seen = FxHashSet::default();
         for object in &exchange.old {
-            for (_, symbol, name) in visible(object) {
+            for (symbol, name) in definitions(object) {
                 let matters = wanted.contains(&symbol.id) || is_known_to_all(name);
-                if !matters || symbol.place == Place::Undefined || name.starts_with(PERSONALITY_WORD) {
+                if !matters || name.starts_with(PERSONALITY_WORD) {
                     continue;
                 }
                 if let Some(live) = self.live(symbol.id, name)?.filter(|_| seen.insert(symbol.id)) {
@@ -211,13 +212,15 @@ impl<'a, 'd> Draft<'a, 'd> {
             }
         }
         for object in self.objects.get(..self.fresh).unwrap_or_default() {
-            let of_others = |(_, symbol, name): &(SymbolId, &Symbol, &str)| {
-                let is_new = symbol.place != Place::Undefined && !had.contains(&symbol.id) && !still.contains(&symbol.id);
+            let of_others = |(symbol, name): &(&Symbol, &str)| {
+                let is_new = !had.contains(&symbol.id) && !still.contains(&symbol.id);
                 is_new && is_known_to_all(name) && !name.starts_with(PERSONALITY_WORD)
             };
-            for (_, symbol, name) in visible(object).filter(of_others) {
+            for (symbol, name) in definitions(object).filter(of_others) {
                 if self.live(symbol.id, name)?.is_some() || self.exe.import(name).is_some() {
-                    return Err(LinkError(format!("`{name}` is defined now, and the executable has it from elsewhere")));
+                    return Err(LinkError(format!(
+                        "`{name}` is defined now, and the executable has it from elsewhere"
+                    )));
                 }
             }
         }
@@ -236,9 +239,7 @@ impl<'a, 'd> Draft<'a, 'd> {
             }
             return Err(LinkError(format!("unchanged code refers to `{name}`, which is defined no more")));
         };
-        let is_loaded = self.objects.get(part.0).is_some_and(|object| object.section(part.1).role.is_loaded());
         match live {
-            _ if !is_loaded => {} // Notes for tools.
             Live::Function(function) => {
                 for body in function.bodies {
                     let entry = LinkAddr(body.addr.0);
@@ -327,7 +328,7 @@ impl<'a, 'd> Draft<'a, 'd> {
         } else if let Some(at) = self.new_import(name, libraries)? {
             at
         } else if symbol.binding == Binding::Weak {
-            0
+            NOWHERE
         } else {
             return Err(LinkError(format!("nothing defines `{name}`")));
         };
@@ -359,7 +360,8 @@ impl<'a, 'd> Draft<'a, 'd> {
                 None if is_variable(section) => self.private_variable(&object, part.1)?,
                 None => None,
             };
-            self.bound.extend(at.filter(|_| !item_name(&object, part.1).starts_with(PERSONALITY_WORD)).map(|at| (part, at)));
+            self.bound
+                .extend(at.filter(|_| !item_name(&object, part.1).starts_with(PERSONALITY_WORD)).map(|at| (part, at)));
         }
         self.globals.add(&self.objects, &object, false);
         self.objects.push(object);

@@ -245,7 +245,8 @@ impl Patcher {
         let types = &mut self.types;
         let running = self.running.get()?;
         if let Some(updater @ None) = &mut self.updater {
-            *updater = Some(Updater::start(running, course.baseline, &self.program.memory, course.waiting.inbox.events()));
+            *updater =
+                Some(Updater::start(running, course.baseline, &self.program.memory, course.waiting.inbox.events()));
         }
         let mut delta = diff::compare(running, removed, added, &mut |objects| {
             types.read_ahead(objects.iter().copied());

@@ -55,7 +55,7 @@ impl Updater {
         let (jobs, waiting) = mpsc::channel();
         let (exe, objects) = (Arc::clone(&running.exe), running.objects().map(|(_, object)| object.clone()).collect());
         let libraries = KnownLibraries::start(baseline, memory.clone());
-        let place = Place::of(baseline, memory.pid());
+        let place = Place::of(baseline);
         let thread = thread::spawn(move || work(exe, objects, libraries, place, &waiting, &tell));
         Updater { jobs, thread, last: keys(running) }
     }
@@ -95,7 +95,8 @@ fn work(
     while let Ok(first) = waiting.recv() {
         let newest = waiting.try_iter().last().unwrap_or(first);
         let began = Instant::now();
-        let done = libraries.extend(&newest.rlibs).and_then(|()| place.update(&original, &newest.objects, &mut libraries));
+        let done =
+            libraries.extend(&newest.rlibs).and_then(|()| place.update(&original, &newest.objects, &mut libraries));
         tell(Event::Executable {
             file: place.file.clone(),
             generation: newest.generation,
@@ -109,10 +110,8 @@ fn work(
 struct Place {
     /// The name by which it is started.
     file: PathBuf,
-    /// Our own name of the file that was started.
+    /// Our own name of the file that was started: a hard link.
     original: PathBuf,
-    /// The program's own file, as the system knows it.
-    running: PathBuf,
     /// Where the file that runs goes: a program finds its own file by name, for backtraces.
     started: PathBuf,
     /// A name for a file that is being written.
@@ -122,12 +121,11 @@ struct Place {
 }
 
 impl Place {
-    fn of(baseline: &Baseline, pid: u32) -> Place {
+    fn of(baseline: &Baseline) -> Place {
         let name = baseline.run_exe.file_name().unwrap_or_default();
         Place {
             file: baseline.run_exe.clone(),
             original: baseline.exe.clone(),
-            running: PathBuf::from(format!("/proc/{pid}/exe")),
             started: baseline.relive_dir.join("started").join(name),
             unfinished: baseline.relive_dir.join("executable").with_extension(files::UNFINISHED),
             ours: None,
@@ -149,7 +147,7 @@ impl Place {
             self.write(&self.unfinished, steps)?;
             let put = fs::rename(&self.unfinished, &self.file);
             put.map_err(|why| Error::file(&self.file, "put in place", why))?;
-        } else if FileId::of(&self.running).is_ok_and(|running| same(&running)) {
+        } else if FileId::of(&self.original).is_ok_and(|started| same(&started)) {
             if let Some(folder) = self.started.parent() {
                 fs::create_dir_all(folder).map_err(|why| Error::file(folder, "create", why))?;
             }

@@ -3,6 +3,7 @@
 //! Sorting and hashing are done by several threads, each of which has its own part of the image to write to.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::facts::{Access, Entry, Found, Group, Segment};
 use super::layout::{Counts, HEADER, Header, Layout, SEGMENT, bucket};
@@ -64,18 +65,41 @@ fn order(symbols: &[Entry]) -> Result<(Vec<u32>, [usize; 3]), ObjectError> {
     if u32::try_from(symbols.len()).is_err() {
         return Err(ObjectError(format!("symbol table: {} entries are more than an index holds", symbols.len())));
     }
-    // Group, address and place in one number, which sorts faster than three.
+    // Group, address and place in one number, which sorts faster than three; in a small one if addresses are small.
+    let bits = usize::BITS - symbols.len().leading_zeros();
+    let room = 62_u32.saturating_sub(bits);
+    let is_wide = AtomicBool::new(false);
+    let key = |(): &mut (), place: usize, entry: &Entry| {
+        let group = entry.tag.group();
+        if group != Group::Gone && entry.addr >> room != 0 {
+            is_wide.store(true, Ordering::Relaxed);
+        }
+        let addr = if group == Group::Gone { 0 } else { entry.addr };
+        (group as u64) << 62 | addr << bits | place as u64
+    };
+    let mut keys = several::map(symbols, || (), key);
+    if !is_wide.load(Ordering::Relaxed) {
+        let places = |key: &u64| (key & ((1 << bits) - 1)) as u32;
+        return Ok(sorted(&mut keys, |group| (group as u64) << 62, places));
+    }
     let key = |(): &mut (), place: usize, entry: &Entry| {
         (entry.tag.group() as u128) << 96 | u128::from(entry.addr) << 32 | place as u128
     };
     let mut keys = several::map(symbols, || (), key);
-    several::sort(&mut keys);
-    let below = |group: Group| keys.partition_point(|key| key >> 96 < group as u128);
-    let (data, thread_locals) = (below(Group::Data), below(Group::ThreadLocals));
-    let gone = below(Group::Gone);
-    keys.truncate(gone);
-    let places = several::map(&keys, || (), |(), _, key| *key as u32);
-    Ok((places, [data, thread_locals - data, gone - thread_locals]))
+    Ok(sorted(&mut keys, |group| (group as u128) << 96, |key| *key as u32))
+}
+
+/// Sorts keys; gives the places in them, and how many each group has. `first` is not above any key of a group.
+fn sorted<K: Ord + Send + Sync>(
+    keys: &mut [K],
+    first: impl Fn(Group) -> K,
+    place: impl Fn(&K) -> u32 + Sync + Send,
+) -> (Vec<u32>, [usize; 3]) {
+    several::sort(keys);
+    let below = |group: Group| keys.partition_point(|key| *key < first(group));
+    let (data, thread_locals, gone) = (below(Group::Data), below(Group::ThreadLocals), below(Group::Gone));
+    let places = several::map(&keys[..gone], || (), |(), _, key| place(key));
+    (places, [data, thread_locals - data, gone - thread_locals])
 }
 
 /// Writes addresses, sizes, names and tags of the symbols in their order, and gives their hashes.

@@ -30,7 +30,8 @@ pub(super) fn debug_frame(frames: &[u8], at: u64, before: usize) -> Vec<u8> {
             }
         } else if let Some(of) = (start + 4).checked_sub(kind as usize).and_then(|cie| common.get(&cie)) {
             let place = at + (start + HEAD) as u64;
-            body = function_entry(record, place).map_or_else(Vec::new, |new| [&(*of as u32).to_le_bytes(), &*new].concat());
+            body = function_entry(record, place)
+                .map_or_else(Vec::new, |new| [&(*of as u32).to_le_bytes(), &*new].concat());
         }
         if !body.is_empty() {
             body.resize(body.len().next_multiple_of(8) + 4, 0); // DW_CFA_nop; with the length a multiple of 8

@@ -19,6 +19,9 @@ pub(super) type Segment = elf::ProgramHeader64<LE>;
 pub(super) type Rela = elf::Rela64<LE>;
 pub(super) type Symbol = elf::Sym64<LE>;
 
+/// No executable reaches as far, in bytes: sums of two such numbers are numbers.
+const LIMIT: u64 = 1 << 40;
+
 /// See the module.
 pub(super) struct Exe<'d> {
     pub(super) data: &'d [u8],
@@ -39,6 +42,20 @@ fn bad<T>(step: &str, result: Result<T, impl std::fmt::Display>) -> Result<T, Li
     result.map_err(|why| LinkError(format!("{step}: {why}")))
 }
 
+/// Checks what the rest counts with: places in the file and in memory, and the alignment of the thread-local block.
+fn check(segment: &Segment, len: u64) -> Result<(), LinkError> {
+    let end = |start: u64, size: u64| start.checked_add(size).filter(|end| *end < LIMIT);
+    let (file, memory) = (
+        end(segment.p_offset(LE), segment.p_filesz(LE)),
+        end(segment.p_vaddr(LE), segment.p_memsz(LE)).filter(|_| segment.p_filesz(LE) <= segment.p_memsz(LE)),
+    );
+    let is_aligned = segment.p_align(LE) == 0 || segment.p_align(LE).is_power_of_two() && segment.p_align(LE) < LIMIT;
+    if file.is_some_and(|end| end <= len) && memory.is_some() && is_aligned {
+        return Ok(());
+    }
+    Err(LinkError(format!("program header {:#x}: out of the file or of memory", segment.p_type(LE))))
+}
+
 fn missing(what: &str) -> LinkError {
     LinkError(format!("the executable has no {what}"))
 }
@@ -47,6 +64,7 @@ impl<'d> Exe<'d> {
     pub(super) fn read(data: &'d [u8]) -> Result<Exe<'d>, LinkError> {
         let header = bad("file header", Header::parse(data))?;
         let segments = bad("program headers", header.program_headers(LE, data))?;
+        segments.iter().try_for_each(|segment| check(segment, data.len() as u64))?;
         let sections = bad("section headers", header.sections(LE, data))?;
         let dynamic = segments.iter().find(|one| one.p_type(LE) == elf::PT_DYNAMIC);
         let dynamic = dynamic.ok_or_else(|| missing("dynamic section"))?;

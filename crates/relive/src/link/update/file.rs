@@ -61,7 +61,10 @@ pub(super) fn steps<'d>(draft: &Draft<'_, 'd>, image: &Image) -> Result<Vec<File
     unloaded.move_loaded(exe, &tables);
     let (sections_at, tail) = unloaded.steps(end);
     steps.extend(tail);
-    steps.push(FileStep::Write(0, raw(&file_header(exe, headers_at, segments.len(), sections_at, unloaded.headers.len())?).into()));
+    steps.push(FileStep::Write(
+        0,
+        raw(&file_header(exe, headers_at, segments.len(), sections_at, unloaded.headers.len())?).into(),
+    ));
     Ok(steps)
 }
 
@@ -115,9 +118,7 @@ fn segments(exe: &Exe, image: &Image, headers_at: u64) -> Result<Vec<Segment>, L
     for one in &mut out {
         *one = match (one.p_type(LE), &image.threads) {
             (elf::PT_PHDR, _) => segment(elf::PT_PHDR, read, headers_at, headers_len(count), 8),
-            (elf::PT_GNU_EH_FRAME, _) => {
-                segment(elf::PT_GNU_EH_FRAME, read, image.search.at, len(&image.search), 4)
-            }
+            (elf::PT_GNU_EH_FRAME, _) => segment(elf::PT_GNU_EH_FRAME, read, image.search.at, len(&image.search), 4),
             (elf::PT_TLS, Some(block)) => Segment {
                 p_memsz: U64::new(LE, block.size),
                 ..segment(elf::PT_TLS, read, block.at, block.file_size, block.align)
@@ -145,7 +146,8 @@ fn segment(kind: u32, flags: u32, at: u64, len: u64, align: u64) -> Segment {
 fn new_build_id(old: &[u8], image: &Image) -> Vec<u8> {
     let new = image.parts().chain(&image.entries).chain(&image.variables);
     let seed = new.fold(0, |seed, part| xxh3_128_with_seed(&part.bytes, seed) as u64);
-    let blocks = (0..old.len().div_ceil(16) as u64).flat_map(|block| xxh3_128_with_seed(old, seed ^ block).to_le_bytes());
+    let blocks =
+        (0..old.len().div_ceil(16) as u64).flat_map(|block| xxh3_128_with_seed(old, seed ^ block).to_le_bytes());
     blocks.take(old.len()).collect()
 }
 
@@ -164,9 +166,12 @@ impl<'d> Unloaded<'d> {
             let is_unloaded = header.sh_offset(LE) >= loaded_end && header.sh_type(LE) != elf::SHT_NOBITS;
             let bytes = header.data(LE, exe.data).map_err(|why| LinkError(format!("section contents: {why}")))?;
             out.headers.push(*header);
-            out.contents.push((is_unloaded && header.sh_flags(LE) & u64::from(elf::SHF_ALLOC) == 0).then_some((bytes, Vec::new())));
+            out.contents.push(
+                (is_unloaded && header.sh_flags(LE) & u64::from(elf::SHF_ALLOC) == 0).then_some((bytes, Vec::new())),
+            );
         }
-        let names = exe.header.shstrndx(LE, exe.data).map_err(|why| LinkError(format!("section names: {why}")))? as usize;
+        let names =
+            exe.header.shstrndx(LE, exe.data).map_err(|why| LinkError(format!("section names: {why}")))? as usize;
         let text = out.add_loaded(image, names);
         out.add_symbols(draft, image, text)?;
         out.add_debug(draft, image, names);
@@ -210,7 +215,8 @@ impl<'d> Unloaded<'d> {
         let table = table.ok_or_else(stripped)?;
         let strings = self.headers.get(table).map_or(0, |header| header.sh_link(LE)) as usize;
         for (part, at) in &image.places {
-            let Some(object) = draft.objects.get(part.0).filter(|object| object.section(part.1).role == Role::Text) else {
+            let Some(object) = draft.objects.get(part.0).filter(|object| object.section(part.1).role == Role::Text)
+            else {
                 continue;
             };
             for symbol in object.defined_in(part.1).iter().map(|id| object.symbol(*id)) {
@@ -239,7 +245,8 @@ impl<'d> Unloaded<'d> {
             return;
         }
         let has_code = |index: usize| {
-            let is_code = |part: &(usize, _)| part.0 == index && draft.objects[index].section(part.1).role == Role::Text;
+            let is_code =
+                |part: &(usize, _)| part.0 == index && draft.objects[index].section(part.1).role == Role::Text;
             draft.kept.iter().any(is_code)
         };
         let objects = draft.objects.iter().enumerate().filter(|(index, _)| has_code(*index));
@@ -296,7 +303,8 @@ impl<'d> Unloaded<'d> {
         let mut steps = Vec::new();
         for (header, contents) in self.headers.iter_mut().zip(&mut self.contents) {
             let Some((old, new)) = contents.take() else { continue };
-            end = end.next_multiple_of(header.sh_addralign(LE).max(1));
+            // What is not loaded needs no stricter place; a damaged header may ask for one.
+            end = end.next_multiple_of(header.sh_addralign(LE).clamp(1, PAGE));
             header.sh_offset = U64::new(LE, end);
             header.sh_size = U64::new(LE, (old.len() + new.len()) as u64);
             steps.push(FileStep::Write(end, old.into()));

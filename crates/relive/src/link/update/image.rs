@@ -11,7 +11,7 @@ use object::read::elf::ProgramHeader as _;
 use relive_wire::LiveAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Draft, Part, Redirect, THREAD_POINTER};
+use super::{Draft, NOWHERE, Part, Redirect, THREAD_POINTER};
 use crate::arch::x86_64::{ENTRY_JUMP_LEN, jump};
 use crate::arch::{EntryPlan, Machine};
 use crate::binary::object::{Object, Role, SectionId};
@@ -25,6 +25,9 @@ const DT_RELR: u32 = 36;
 
 /// What segments begin at a multiple of.
 pub(super) const PAGE: u64 = 0x1000;
+
+/// More than an edit brings, in bytes: storage that begins as zeroes takes room in the file.
+const SIZE_MAX: u64 = 1 << 30;
 
 /// The thread-local block that threads begin with, where there are new thread-locals: they lie before the old ones, which keep
 /// their distance from the thread pointer (psABI for x86-64, TLS variant II).
@@ -62,65 +65,106 @@ impl Image {
     pub(super) fn link(draft: &Draft) -> Result<Image, LinkError> {
         let mut buffer = Buffer::new(Machine::X86_64, Room::new(0..0, 0..0), true, THREAD_POINTER);
         fill(draft, &mut buffer)?;
-        let (memory, file) = draft.exe.ends().ok_or_else(|| LinkError("the executable ends nowhere".into()))?;
-        let start = memory.max(file).next_multiple_of(PAGE);
-        let threads = new_thread_locals(draft, &mut buffer)?;
-        let words = wanted_words(draft);
-        let constants_end = buffer.place_all(&[Role::ReadOnly, Role::Lsda], start)?;
-        let text = constants_end.next_multiple_of(PAGE);
-        let stubs = buffer.place_all(&[Role::Text], text)?.next_multiple_of(16);
-        let data = (stubs + 16 * words).next_multiple_of(PAGE);
-        let words_at = buffer.place_all(&[Role::RelRo, Role::Data, Role::Bss], data)?.next_multiple_of(16);
-        let words_end = words_at + 8 * words;
-        buffer.set_room(Room::new(words_at..words_end, stubs..stubs + 16 * words));
-        let threads = threads.map(|block| ThreadBlock { at: words_end.next_multiple_of(block.align), ..block });
-        let data_end = threads.as_ref().map_or(words_end, |block| block.at + block.file_size);
-        let part = |at: u64, end: u64| Loaded { at, bytes: vec![0; (end - at) as usize] };
-        let (mut constants, mut code) = (part(start, constants_end), part(text, stubs + 16 * words));
-        let mut variables = part(data, data_end);
-        let frames_at = data_end.next_multiple_of(PAGE);
+        let mut room = Laid::out(draft, &mut buffer)?;
+        let frames_at = room.end().next_multiple_of(PAGE);
         let frames = buffer.frames(frames_at)?;
-        copy_thread_block(draft, threads.as_ref(), &mut variables)?;
-        let places = Places { draft, threads: threads.as_ref() };
-        let resolved = buffer.resolve()?;
-        for write in resolved.writes {
-            let mut parts = [&mut constants, &mut code, &mut variables].into_iter();
+        copy_thread_block(draft, room.threads.as_ref(), &mut room.data)?;
+        let places = Places { draft, threads: room.threads.as_ref() };
+        for write in buffer.resolve()?.writes {
             let at = places.image_addr(write.at).unwrap_or(write.at);
-            let field = parts.find_map(|part| {
-                let start = usize::try_from(at.checked_sub(part.at)?).ok()?;
-                part.bytes.get_mut(start..start + write.new.len())
-            });
-            // What is missing lies in the executable, and is taken whole below.
-            if let Some(field) = field {
+            let mut parts = [&mut room.constants, &mut room.text, &mut room.data].into_iter();
+            // What is in none lies in the executable, and is taken whole below.
+            if let Some(field) = parts.find_map(|part| field(part, at, write.new.len())) {
                 field.copy_from_slice(&write.new);
             }
         }
-        let (search_at, search) = places.search_table(&frames, frames_at)?;
         let mut pointers = buffer.pointers();
         for (at, _) in &mut pointers {
             *at = places.loaded_addr(*at).unwrap_or(*at);
         }
-        let mut at = FxHashMap::default();
-        for part in &draft.kept {
-            let (addr, _) = buffer.atom(ObjectId(part.0), part.1).unwrap_or_default();
-            at.insert(*part, addr);
-        }
-        at.retain(|_, addr| *addr < THREAD_POINTER / 2);
-        let (variables_in_place, rewritten) = places.variables(&buffer)?;
+        clear(&mut pointers, &mut room.data);
+        let addr = |part: &Part| buffer.atom(ObjectId(part.0), part.1).map(|(addr, _)| (*part, addr));
+        let mut at: FxHashMap<Part, u64> = draft.kept.iter().filter_map(addr).collect();
+        at.retain(|_, addr| *addr < NOWHERE / 4);
+        let (search_at, search) = places.search_table(&frames, frames_at)?;
+        let (variables, rewritten) = places.variables(&buffer)?;
         Ok(Image {
-            variables: variables_in_place,
-            rewritten,
             entries: places.entries(&at)?,
-            constants,
-            text: code,
-            data: variables,
+            variables,
+            rewritten,
+            constants: room.constants,
+            text: room.text,
+            data: room.data,
             frames: Loaded { at: frames_at, bytes: [&*frames.bytes, &[0; 4]].concat() },
             search: Loaded { at: search_at, bytes: search },
-            threads,
+            threads: room.threads,
             pointers,
             places: at,
         })
     }
+}
+
+/// Parts with their places, empty.
+struct Laid {
+    constants: Loaded,
+    text: Loaded,
+    data: Loaded,
+    threads: Option<ThreadBlock>,
+}
+
+impl Laid {
+    /// Gives everything its place behind the executable.
+    fn out(draft: &Draft, buffer: &mut Buffer) -> Result<Laid, LinkError> {
+        let (memory, file) = draft.exe.ends().ok_or_else(|| LinkError("the executable ends nowhere".into()))?;
+        let start = memory.max(file).next_multiple_of(PAGE);
+        let threads = new_thread_locals(draft, buffer)?;
+        let words = wanted_words(draft);
+        let constants_end = buffer.place_all(&[Role::ReadOnly, Role::Lsda], start)?;
+        let text = page_after(constants_end, start)?;
+        let stubs = page_after(buffer.place_all(&[Role::Text], text)?, start)?;
+        let data = page_after(stubs + 16 * words, start)?;
+        let words_at = page_after(buffer.place_all(&[Role::RelRo, Role::Data, Role::Bss], data)?, start)?;
+        let words_end = words_at + 8 * words;
+        buffer.set_room(Room::new(words_at..words_end, stubs..stubs + 16 * words));
+        let threads = threads.map(|block| ThreadBlock { at: words_end.next_multiple_of(block.align), ..block });
+        let data_end = threads.as_ref().map_or(words_end, |block| block.at + block.file_size);
+        page_after(data_end, start)?;
+        let part = |at: u64, end: u64| Loaded { at, bytes: vec![0; (end - at) as usize] };
+        Ok(Laid {
+            constants: part(start, constants_end),
+            text: part(text, stubs + 16 * words),
+            data: part(data, data_end),
+            threads,
+        })
+    }
+
+    fn end(&self) -> u64 {
+        self.data.at + self.data.bytes.len() as u64
+    }
+}
+
+/// The first page that begins at `end` or behind it. `start` is where the image begins.
+fn page_after(end: u64, start: u64) -> Result<u64, LinkError> {
+    if end - start > SIZE_MAX {
+        return Err(LinkError(format!("what is new takes more than {} MiB", SIZE_MAX >> 20)));
+    }
+    Ok(end.next_multiple_of(PAGE))
+}
+
+fn field(part: &mut Loaded, at: u64, len: usize) -> Option<&mut [u8]> {
+    let start = usize::try_from(at.checked_sub(part.at)?).ok()?;
+    part.bytes.get_mut(start..start.checked_add(len)?)
+}
+
+/// Words for weak symbols that nothing defines hold 0, wherever the program is loaded.
+fn clear(pointers: &mut Vec<(u64, u64)>, data: &mut Loaded) {
+    pointers.retain(|(at, value)| {
+        let is_null = value.abs_diff(NOWHERE) < NOWHERE / 2;
+        if let Some(word) = field(data, *at, 8).filter(|_| is_null) {
+            word.fill(0);
+        }
+        !is_null
+    });
 }
 
 /// Puts everything in, and says what is there already.
@@ -172,7 +216,9 @@ fn new_thread_locals(draft: &Draft, buffer: &mut Buffer) -> Result<Option<Thread
     let (old_align, old_size) = old.map_or((1, 0), |old| (old.p_align(LE).max(1), old.p_memsz(LE)));
     let align = new.iter().map(|section| section.align).fold(old_align, u64::max);
     let (align, old_size) = (align, old_size.next_multiple_of(old_align));
-    let room: u64 = new.iter().map(|section| section.size + section.align).sum();
+    let room = new.iter().try_fold(0_u64, |sum, section| sum.checked_add(section.size)?.checked_add(section.align));
+    let too_much = || LinkError("the new thread-locals take too much".into());
+    let room = room.filter(|room| *room < SIZE_MAX).ok_or_else(too_much)?;
     // The whole block ends at the thread pointer, and so does the old one.
     let whole = (old_size + room).next_multiple_of(align);
     buffer.place_all(&[Role::TlsData, Role::TlsBss], THREAD_POINTER - whole)?;
@@ -185,9 +231,8 @@ fn new_thread_locals(draft: &Draft, buffer: &mut Buffer) -> Result<Option<Thread
 fn copy_thread_block(draft: &Draft, block: Option<&ThreadBlock>, data: &mut Loaded) -> Result<(), LinkError> {
     let (Some(block), Some(old)) = (block, draft.exe.segment(elf::PT_TLS)) else { return Ok(()) };
     let bytes = draft.exe.loaded(old.p_vaddr(LE), old.p_filesz(LE));
-    let start = (block.at + block.before - data.at) as usize;
-    let to = data.bytes.get_mut(start..).zip(bytes).and_then(|(to, from)| Some((to.get_mut(..from.len())?, from)));
-    let (to, from) = to.ok_or_else(|| LinkError("the executable's thread-local block is not loaded".into()))?;
+    let copy = bytes.and_then(|from| Some((field(data, block.at + block.before, from.len())?, from)));
+    let (to, from) = copy.ok_or_else(|| LinkError("the executable's thread-local block is not loaded".into()))?;
     to.copy_from_slice(from);
     Ok(())
 }

@@ -103,7 +103,9 @@ fn symbol_number(draft: &Draft, import: usize) -> Option<u32> {
 fn relocations(draft: &Draft, image: &Image) -> Result<(Vec<Rela>, Vec<Rela>), LinkError> {
     let is_void = |at: u64| image.rewritten.iter().any(|range| range.contains(&at));
     let (mut relative, mut others) = (Vec::new(), Vec::new());
-    let mut add = |rela: Rela| if rela.r_type(LE, false) == elf::R_X86_64_RELATIVE { relative.push(rela) } else { others.push(rela) };
+    let mut add = |rela: Rela| {
+        if rela.r_type(LE, false) == elf::R_X86_64_RELATIVE { relative.push(rela) } else { others.push(rela) }
+    };
     let old_block = draft.exe.segment(elf::PT_TLS).map(|old| old.p_vaddr(LE)..old.p_vaddr(LE) + old.p_filesz(LE));
     for rela in draft.exe.relocations {
         let at = rela.r_offset.get(LE);
