@@ -239,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn an_executable_that_was_updated_or_not_is_one_line() {
+        let file = std::path::PathBuf::from("/p/target/debug/app");
+        let said = |why_not: Option<&str>| {
+            let why_not = why_not.map(str::to_owned);
+            lines(&Event::Executable { file: file.clone(), generation: 2, ms: 31.25, why_not })
+        };
+        assert_eq!(said(None), "relive: target/debug/app begins with this code from now on (31 ms)");
+        assert_eq!(said(Some("no room")), "relive: note: target/debug/app stays as it is: no room");
+    }
+
+    #[test]
     fn a_step_says_what_it_leads_to() {
         let step = |back, outcome| lines(&Event::Turned { back, generation: 4, report: report(outcome) });
         assert!(

@@ -15,14 +15,13 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use relive_wire::LiveAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::binary::address::LinkAddr;
 use crate::binary::bytes::Bytes;
 use crate::binary::object::{Binding, NameId, Object, Place, Section, SectionId, Symbol, SymbolId, SymbolKind};
 use crate::diff::reach::Libraries;
-use crate::diff::running::Live;
+use crate::diff::running::{Body, Live};
 use crate::diff::{NewObject, Running, is_gathered};
 use crate::link::globals::{self, Globals};
 use crate::link::host::{self, Imports, PERSONALITY_WORD, check_fields, is_mangled, is_variable, item_name};
@@ -58,7 +57,6 @@ pub fn steps<'d>(
         draft.globals.add(&draft.objects, object, false);
         draft.objects.push(Arc::clone(object));
     }
-    draft.fresh = draft.objects.len();
     draft.replace(&exchange, libraries)?;
     draft.follow(libraries)?;
     let image = Image::link(&draft)?;
@@ -114,12 +112,10 @@ struct Draft<'a, 'd> {
     exe: &'a Exe<'d>,
     /// Those of the build, then members of libraries.
     objects: Vec<Arc<Object>>,
-    /// How many of them are the build's.
-    fresh: usize,
     /// Definitions of all objects.
     globals: Globals,
-    /// Members by name, so that each is taken once.
-    members: FxHashMap<String, usize>,
+    /// Members that were taken, by name.
+    members: FxHashSet<String>,
     /// What comes along.
     kept: BTreeSet<Part>,
     /// Parts of members that the executable has already.
@@ -147,15 +143,23 @@ fn is_known_to_all(name: &str) -> bool {
     !is_mangled(name) || name.contains("7___rustc")
 }
 
+/// The address of what the executable has; that of a thread-local is on a scale of its own.
+fn address(live: &Live) -> u64 {
+    match live {
+        Live::Function(function) => function.canonical.0,
+        Live::Data(at, _) => at.0,
+        Live::ThreadLocal(from_pointer) => THREAD_POINTER.wrapping_add_signed(*from_pointer),
+    }
+}
+
 impl<'a, 'd> Draft<'a, 'd> {
     fn empty(original: &'a Running, exe: &'a Exe<'d>) -> Draft<'a, 'd> {
         Draft {
             original,
             exe,
             objects: Vec::new(),
-            fresh: 0,
             globals: Globals::default(),
-            members: FxHashMap::default(),
+            members: FxHashSet::default(),
             kept: BTreeSet::new(),
             bound: BTreeMap::new(),
             in_place: BTreeMap::new(),
@@ -211,7 +215,7 @@ impl<'a, 'd> Draft<'a, 'd> {
                 }
             }
         }
-        for object in self.objects.get(..self.fresh).unwrap_or_default() {
+        for object in &self.objects {
             let of_others = |(symbol, name): &(&Symbol, &str)| {
                 let is_new = !had.contains(&symbol.id) && !still.contains(&symbol.id);
                 is_new && is_known_to_all(name) && !name.starts_with(PERSONALITY_WORD)
@@ -239,18 +243,17 @@ impl<'a, 'd> Draft<'a, 'd> {
             }
             return Err(LinkError(format!("unchanged code refers to `{name}`, which is defined no more")));
         };
-        match live {
+        match &live {
             Live::Function(function) => {
-                for body in function.bodies {
-                    let entry = LinkAddr(body.addr.0);
-                    self.redirects.push(Redirect { entry, size: body.size, to: part, offset });
-                }
+                let bodies = function.bodies.iter();
+                let one = |body: &Body| Redirect { entry: LinkAddr(body.addr.0), size: body.size, to: part, offset };
+                self.redirects.extend(bodies.map(one));
             }
-            Live::Data(LiveAddr(at), old_size) => self.keep_place(name, part, (offset, size), (at, old_size))?,
-            Live::ThreadLocal(from_pointer) => {
-                let at = THREAD_POINTER.wrapping_add_signed(from_pointer);
+            Live::Data(_, old_size) => self.keep_place(name, part, (offset, size), (address(&live), *old_size))?,
+            Live::ThreadLocal(_) => {
                 let of_name = self.original.exe.symbols(name).find(|symbol| symbol.kind == SymbolKind::Tls);
-                self.keep_place(name, part, (offset, size), (at, of_name.map_or(0, |symbol| symbol.size)))?;
+                let old_size = of_name.map_or(0, |symbol| symbol.size);
+                self.keep_place(name, part, (offset, size), (address(&live), old_size))?;
             }
         }
         Ok(())
@@ -315,11 +318,7 @@ impl<'a, 'd> Draft<'a, 'd> {
             return Ok(None);
         }
         let at = if let Some(live) = self.live(symbol.id, name)?.filter(|_| !self.gone.contains(&symbol.id)) {
-            match live {
-                Live::Function(function) => function.canonical.0,
-                Live::Data(at, _) => at.0,
-                Live::ThreadLocal(from_pointer) => THREAD_POINTER.wrapping_add_signed(from_pointer),
-            }
+            address(&live)
         } else if self.exe.import(name).is_some() {
             self.imports.add(name)
         } else if let Some((member, data)) = self.member(symbol.id, libraries)? {
@@ -342,38 +341,45 @@ impl<'a, 'd> Draft<'a, 'd> {
 
     /// Takes a member of a library in. Functions and variables of it that the executable has stay the executable's.
     fn take(&mut self, name: String, data: Bytes) -> Result<(), LinkError> {
-        if self.members.contains_key(&name) {
+        if self.members.contains(&name) {
             return Ok(());
         }
         let object = Object::parse(data).map_err(|why| LinkError(format!("`{name}`: {why}")))?;
         self.check_sections(&object, |list| self.has_list(&object, list))?;
         let (index, object) = (self.objects.len(), Arc::new(object));
-        for (number, section) in object.sections.iter().enumerate().filter(|(_, section)| section.role.is_loaded()) {
-            let part = (index, SectionId(number as u32));
-            let item = object.named_at(part.1, 0).map(|id| object.symbol(id));
-            let at = match item.filter(|item| item.binding != Binding::Local) {
-                Some(item) => self.live(item.id, object.name(item))?.map(|live| match live {
-                    Live::Function(function) => function.canonical.0,
-                    Live::Data(at, _) => at.0,
-                    Live::ThreadLocal(from_pointer) => THREAD_POINTER.wrapping_add_signed(from_pointer),
-                }),
-                None if is_variable(section) => self.private_variable(&object, part.1)?,
-                None => None,
-            };
-            self.bound
-                .extend(at.filter(|_| !item_name(&object, part.1).starts_with(PERSONALITY_WORD)).map(|at| (part, at)));
+        for number in 0..object.sections.len() as u32 {
+            let part = (index, SectionId(number));
+            self.bound.extend(self.had(&object, part.1)?.map(|at| (part, at)));
         }
         self.globals.add(&self.objects, &object, false);
         self.objects.push(object);
-        self.members.insert(name, index);
+        self.members.insert(name);
         Ok(())
+    }
+
+    /// Where the executable has what begins a section of a member; `None` if it comes along.
+    fn had(&self, object: &Object, section: SectionId) -> Result<Option<u64>, LinkError> {
+        let is_loaded = object.section(section).role.is_loaded();
+        let item = object.named_at(section, 0).map(|id| object.symbol(id)).filter(|_| is_loaded);
+        let Some(item) = item else { return Ok(None) };
+        let name = object.name(item);
+        let is_others = self.gone.contains(&item.id) || self.globals.get(item.id).is_some();
+        if is_others || name.starts_with(PERSONALITY_WORD) {
+            Ok(None)
+        } else if item.binding != Binding::Local {
+            Ok(self.live(item.id, name)?.as_ref().map(address))
+        } else if is_variable(object.section(section)) {
+            self.private_variable(object, section)
+        } else {
+            Ok(None)
+        }
     }
 
     fn private_variable(&self, object: &Object, section: SectionId) -> Result<Option<u64>, LinkError> {
         let found = host::host_variable(&self.original.exe, object, section)?;
-        Ok(found.map(|symbol| match symbol.kind {
-            SymbolKind::Tls => THREAD_POINTER.wrapping_add_signed(self.original.exe.tp_offset(symbol.addr.0)),
-            _ => symbol.addr.0,
+        Ok(found.map(|symbol| {
+            let in_threads = || THREAD_POINTER.wrapping_add_signed(self.original.exe.tp_offset(symbol.addr.0));
+            if symbol.kind == SymbolKind::Tls { in_threads() } else { symbol.addr.0 }
         }))
     }
 
