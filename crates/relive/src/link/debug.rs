@@ -1,8 +1,9 @@
 //! Debug information of the image: that of every codegen unit that contributes code to it.
 //!
 //! Takes the `.debug_*` sections of those objects, puts each kind behind what a file has of it, an arena's or an executable's,
-//! and resolves their relocations to *file* addresses (in an arena: live address minus bias). What did not come along gets the tombstone that linkers use:
-//! 1 in range and location lists, where 0 would end the list, 0 elsewhere. Sections are not merged: strings may occur twice.
+//! and resolves their relocations to *file* addresses (in an arena: live address minus bias). What did not come along gets
+//! the tombstone that linkers use: 1 in range and location lists, where 0 would end the list, 0 elsewhere. Sections are not
+//! merged: strings may occur twice.
 
 use std::hash::Hash;
 

@@ -1,9 +1,9 @@
 //! The executable on disk, kept up to date with what runs (`run --update-binary`).
 //!
 //! A thread of its own gets the newest objects after each switch, makes a copy of the executable that begins with them
-//! (`link::update`) and puts it in the place of the old one; of several that wait only the newest. The program is not looked at, and an
-//! executable that cannot be updated stays as it is, with the reason told. Whatever ends this thread leaves the old file or
-//! the new one.
+//! (`link::update`) and puts it in the place of the old one; of several that wait it takes the newest. The program is not
+//! looked at. An executable that cannot be updated stays as it is, and the reason is told. Whatever ends this thread leaves
+//! the old file or the new one.
 
 use std::fs::{self, File};
 use std::io;

@@ -184,20 +184,6 @@ impl<'d> Exe<'d> {
         }
         None
     }
-
-    /// Where the bytes of the build-id are in the file.
-    pub(super) fn build_id(&self) -> Option<Range<usize>> {
-        let mut notes = self.segments.iter().filter_map(|one| one.notes(LE, self.data).ok()?);
-        notes.find_map(|mut notes| {
-            while let Some(note) = notes.next().ok()? {
-                if note.name() == elf::ELF_NOTE_GNU && note.n_type(LE) == elf::NT_GNU_BUILD_ID {
-                    let start = (note.desc().as_ptr() as usize).checked_sub(self.data.as_ptr() as usize)?;
-                    return Some(start..start + note.desc().len());
-                }
-            }
-            None
-        })
-    }
 }
 
 fn is_dynsym(section: &&elf::SectionHeader64<LE>) -> bool {

@@ -18,6 +18,7 @@ use super::exe::{Exe, Header, Segment, Symbol};
 use super::image::{Image, PAGE};
 use super::tables::{Tables, raw};
 use crate::binary::object::{Place, Role, SymbolKind};
+use crate::binary::snapshot::Key;
 use crate::link::debug::Debug;
 use crate::link::shared::Part as Loaded;
 use crate::link::{Addition, FileStep, LinkError};
@@ -49,8 +50,10 @@ pub(super) fn steps<'d>(draft: &Draft<'_, 'd>, image: &Image) -> Result<Vec<File
         let (at, _) = exe.entry(*tag).ok_or_else(|| LinkError(format!("there is no dynamic entry {tag}")))?;
         write(at, value.to_le_bytes().to_vec());
     }
-    if let Some(id) = exe.build_id() {
-        write(id.start as u64, new_build_id(exe.data.get(id).unwrap_or_default(), image));
+    let identity = draft.original.exe.identity();
+    if let (Key::BuildId(id), Some(at)) = (&identity.key, identity.key_at) {
+        let at = exe.offset_of(at.0, id.len() as u64).ok_or_else(|| LinkError("the build-id is not loaded".into()))?;
+        write(at, new_build_id(id, image));
     }
     for part in image.parts() {
         write(part.at, part.bytes.clone());
@@ -61,10 +64,8 @@ pub(super) fn steps<'d>(draft: &Draft<'_, 'd>, image: &Image) -> Result<Vec<File
     unloaded.move_loaded(exe, &tables);
     let (sections_at, tail) = unloaded.steps(end);
     steps.extend(tail);
-    steps.push(FileStep::Write(
-        0,
-        raw(&file_header(exe, headers_at, segments.len(), sections_at, unloaded.headers.len())?).into(),
-    ));
+    let header = file_header(exe, headers_at, segments.len(), sections_at, unloaded.headers.len())?;
+    steps.push(FileStep::Write(0, raw(&header).into()));
     Ok(steps)
 }
 
@@ -163,16 +164,15 @@ impl<'d> Unloaded<'d> {
         let exe = draft.exe;
         let mut out = Unloaded { headers: Vec::new(), contents: Vec::new() };
         for header in exe.sections.iter() {
-            let is_unloaded = header.sh_offset(LE) >= loaded_end && header.sh_type(LE) != elf::SHT_NOBITS;
+            let is_allocated = header.sh_flags(LE) & u64::from(elf::SHF_ALLOC) != 0;
+            let has_bytes = header.sh_offset(LE) >= loaded_end && header.sh_type(LE) != elf::SHT_NOBITS;
             let bytes = header.data(LE, exe.data).map_err(|why| LinkError(format!("section contents: {why}")))?;
             out.headers.push(*header);
-            out.contents.push(
-                (is_unloaded && header.sh_flags(LE) & u64::from(elf::SHF_ALLOC) == 0).then_some((bytes, Vec::new())),
-            );
+            out.contents.push((has_bytes && !is_allocated).then_some((bytes, Vec::new())));
         }
-        let names =
-            exe.header.shstrndx(LE, exe.data).map_err(|why| LinkError(format!("section names: {why}")))? as usize;
-        let text = out.add_loaded(image, names);
+        let names = exe.header.shstrndx(LE, exe.data);
+        let names = names.map_err(|why| LinkError(format!("section names: {why}")))? as usize;
+        let text = out.add_loaded(image, names)?;
         out.add_symbols(draft, image, text)?;
         out.add_debug(draft, image, names);
         Ok(out)
@@ -186,7 +186,7 @@ impl<'d> Unloaded<'d> {
     }
 
     /// Headers for the image's parts; gives the number of the one with code.
-    fn add_loaded(&mut self, image: &Image, names: usize) -> u16 {
+    fn add_loaded(&mut self, image: &Image, names: usize) -> Result<u16, LinkError> {
         let alloc = elf::SHF_ALLOC;
         let parts = [
             (".rodata", &image.constants, alloc),
@@ -195,13 +195,13 @@ impl<'d> Unloaded<'d> {
             (".eh_frame", &image.frames, alloc),
             (".eh_frame_hdr", &image.search, alloc),
         ];
-        let text = self.headers.len() as u16 + 1;
+        let text = u16::try_from(self.headers.len() + 1).map_err(|_| LinkError("too many sections".into()))?;
         for (name, part, flags) in parts {
             let sh_name = self.name(names, &format!("{name}{SUFFIX}"));
             self.headers.push(section(sh_name, flags, part.at, part.bytes.len() as u64));
             self.contents.push(None);
         }
-        text
+        Ok(text)
     }
 
     fn position(&self, exe: &Exe, name: &str) -> Option<usize> {
