@@ -6,6 +6,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         here("the_target_directory_is_cleaned", the_target_directory_is_cleaned),
         here("a_library_is_removed", a_library_is_removed),
         here("objects_are_shortened", objects_are_shortened),
+        here("objects_are_damaged", objects_are_damaged),
         here("the_executable_is_replaced_on_disk", the_executable_is_replaced_on_disk),
         here("ptrace_is_refused", ptrace_is_refused),
         here("a_clock_that_jumps", a_clock_that_jumps),
@@ -324,6 +326,55 @@ fn shorten(folder: &Path) {
             file.set_len(100).expect("it is ours");
         }
     }
+}
+
+/// A wrapper of rustc, as users have them, whose linker damages objects as the file `damage` says.
+const DAMAGING_WRAPPER: &str = r#"#!/bin/bash
+here=$(dirname "$0")
+for arg; do
+    case "$arg" in -Clinker=*) export DAMAGED_FOR="${arg#-Clinker=}"; arg="-Clinker=$here/cc" ;; esac
+    args+=("$arg")
+done
+exec "${args[@]}"
+"#;
+
+const DAMAGING_LINKER: &str = r#"#!/bin/bash
+here=$(dirname "$0")
+for arg; do
+    case "$arg" in *.rcgu.o) ;; *) continue ;; esac
+    [ -e "$here/damage" ] || continue
+    cp "$arg" "$arg.new"
+    case "$(cat "$here/damage")" in
+        cut) truncate -s 700 "$arg.new" ;;
+        foreign) printf '\xb7' | dd of="$arg.new" bs=1 seek=18 conv=notrunc status=none ;;
+    esac
+    mv -f "$arg.new" "$arg"
+done
+exec "$DAMAGED_FOR" "$@"
+"#;
+
+fn objects_are_damaged() {
+    let scratch = project("damaged", "");
+    for (name, text) in [("tools/rustc-wrapper", DAMAGING_WRAPPER), ("tools/cc", DAMAGING_LINKER)] {
+        scratch.write(name, text);
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(scratch.0.join(name), executable).expect("it is ours");
+    }
+    let mut relive = command(RELIVE, &scratch.0);
+    relive.args(["run", "--events", "events.jsonl"]).env("RUSTC_WRAPPER", scratch.0.join("tools/rustc-wrapper"));
+    let mut running = Running::spawn(relive, scratch.0.join("events.jsonl"));
+    running.wait_line("v1", START).expect("it starts");
+    running.wait_started(SOON).expect("it was started");
+    for (number, how, why) in [(2, "cut", "section table"), (3, "foreign", "Aarch64")] {
+        scratch.write("tools/damage", how);
+        let (outcome, reason) = save(&scratch, &mut running, number);
+        assert_eq!(outcome, "failed", "{reason}");
+        assert!(reason.contains(".o") && reason.contains(why), "{reason}");
+        running.wait_lines("v1", 3, SOON).expect("it runs on");
+    }
+    fs::remove_file(scratch.0.join("tools/damage")).expect("it is there");
+    assert_eq!(save(&scratch, &mut running, 4).0, "applied");
+    ends_well(running, "v4");
 }
 
 /// Starts a command whose processes may not use ptrace: the system call gives EPERM, as in a container.
