@@ -437,8 +437,8 @@ fn a_clock_that_jumps() {
 
 fn a_gigabyte_of_files_in_the_source_tree() {
     let scratch = project("gigabyte", "");
-    for folder in 0..20 {
-        for file in 0..50 {
+    for folder in 0..200 {
+        for file in 0..5 {
             scratch.write(&format!("src/assets/{folder}/{file}.bin"), "");
             let path = scratch.0.join(format!("src/assets/{folder}/{file}.bin"));
             let file = File::options().write(true).open(path).expect("it is there");
@@ -450,7 +450,21 @@ fn a_gigabyte_of_files_in_the_source_tree() {
         let (outcome, reason) = save(&scratch, &mut running, number);
         assert_eq!(outcome, "applied", "{reason}");
     }
+    // What is no input of the build is neither watched nor read.
+    let (watches, kilobytes) = watches_and_memory(running.child.id());
+    assert!(watches > 0 && watches < 100, "{watches} folders are watched");
+    assert!(kilobytes < 400_000, "{kilobytes} kB are in use");
     ends_well(running, "v4");
+}
+
+/// How many folders a process watches, and how much memory it has, mapped files included.
+fn watches_and_memory(pid: u32) -> (usize, u64) {
+    let infos = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs").flatten();
+    let texts = infos.filter_map(|info| fs::read_to_string(info.path()).ok());
+    let watches = texts.map(|text| text.lines().filter(|line| line.starts_with("inotify ")).count()).sum();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its size");
+    (watches, size.trim().trim_end_matches(" kB").parse().expect("a number"))
 }
 
 fn the_doctor_finds_noexec() {
