@@ -201,7 +201,7 @@ fn a_musl_executable() {
     let mut running = start(&scratch);
     let (outcome, reason) = save(&scratch, &mut running, 2);
     assert_eq!(outcome, "refused");
-    assert!(reason.starts_with("no-agent: "), "{reason}");
+    assert!(reason.starts_with("no-agent: ") && reason.contains("linked statically"), "{reason}");
     ends_well(running, "v1");
 }
 
