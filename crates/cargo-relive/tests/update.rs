@@ -322,6 +322,5 @@ fn a_killed_relive_leaves_the_old_executable_or_the_new_one() {
         }
         running.finish();
     }
-    println!("{old} old, {new} new");
-    assert_eq!(old + new, 12);
+    assert!(old + new == 12, "{old} old, {new} new");
 }

@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn an_executable_that_was_updated_or_not_is_one_line() {
-        let file = std::path::PathBuf::from("/p/target/debug/app");
+        let file = PathBuf::from("/p/target/debug/app");
         let said = |why_not: Option<&str>| {
             let why_not = why_not.map(str::to_owned);
             lines(&Event::Executable { file: file.clone(), generation: 2, ms: 31.25, why_not })

@@ -1,6 +1,7 @@
 // One blocking call per thread, for the matrix of calls. argv: BOARD KIND, KIND being `wake`, `deadline` or `signal`.
-// Words of the board: 0 ready, 1 number of calls, 2 go, 3 end; 64 + 4 * i: state (1 inside, 2 done), result, errno,
-// microseconds that the call took. 62: signals handled. The names of the calls go to `names` beside the board, one per line.
+// Words of the board: 0 ready, 1 number of calls, 2 go, 3 end, 4 another signal for calls that go on, 62 signals handled;
+// 64 + 4 * i: state (1 inside, 2 done), result, errno, microseconds that the call took. The names of the calls go to `names`
+// beside the board, one per line.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -358,7 +359,12 @@ int main(int argc, char **argv) {
     while (!board[2]) usleep(1000);
     for (int i = 0; i < count; i++) if (kind == WAKE) chosen[i]->wake(chosen[i]);
     if (kind == SIGNAL) for (int i = 0; i < count; i++) pthread_kill(chosen[i]->thread, SIGUSR1);
-    while (!board[3]) usleep(1000);
+    while (!board[3]) {
+        usleep(1000);
+        if (!board[4]) continue;
+        board[4] = 0;
+        for (int i = 0; i < count; i++) if (board[64 + 4 * i] != 2) pthread_kill(chosen[i]->thread, SIGUSR1);
+    }
     semctl(sems, 0, IPC_RMID);
     msgctl(queue, IPC_RMID, 0);
     _exit(0);
