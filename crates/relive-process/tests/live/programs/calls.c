@@ -162,7 +162,13 @@ static long m_clock_absolute(call *c) {
     int e = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, 0);
     return e ? (errno = e, -1) : 0;
 }
-static long m_futex(call *c) { long r = syscall(SYS_futex, &c->fd, FUTEX_WAIT, 0, spec(), 0, 0); return r < 0 && errno == ETIMEDOUT ? 0 : r; }
+// EAGAIN says that the value is another one already: it was changed in the moment in which the call was made again, before it
+// was, and that is a wake-up as well (futex(2)).
+static long m_futex(call *c) {
+    long r = syscall(SYS_futex, &c->fd, FUTEX_WAIT, 0, spec(), 0, 0);
+    if (r < 0 && errno == EAGAIN && *(volatile int *)&c->fd == 1) return 0;
+    return r < 0 && errno == ETIMEDOUT ? 0 : r;
+}
 static void wake_futex(call *c) { c->fd = 1; syscall(SYS_futex, &c->fd, FUTEX_WAKE, 1, 0, 0, 0); }
 static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER, own = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
