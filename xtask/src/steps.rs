@@ -37,7 +37,7 @@ pub(crate) const CI: &[Step] = &[
     step("format", 1, Run("cargo fmt --all --check")),
     step("lints", 4, Run("cargo clippy --locked --workspace --all-targets -- -D warnings")),
     step("documentation", 1, Docs("cargo doc --locked --workspace --no-deps")),
-    step("tests", 10, Run("cargo test --locked --workspace")),
+    step("tests", 12, Run("cargo test --locked --workspace")),
     step(
         "fuzz",
         5,
@@ -47,13 +47,13 @@ pub(crate) const CI: &[Step] = &[
             "-- --test-threads 4",
         )),
     ),
-    step("release build", 5, Run("cargo build --locked --release")),
+    step("release build", 4, Run("cargo build --locked --release")),
     step("demo", 1, Run("cargo run --locked --release --quiet -- demo")),
     step("installation", 5, Run("cargo test --locked --package cargo-relive --test install -- --ignored")),
     step("edits, a part", 4, Run("cargo xtask edits --count 100")),
     step(
         "corpus, a part",
-        3,
+        2,
         Corpus(concat!(
             "--jobs 2 --exact body-string-literal fn-added closure-body-edited struct-field-added panic-location ",
             "generic-std-new-method static-mutex-vec threads-worker-calls compile-error-then-fix dyn-method-edited",
