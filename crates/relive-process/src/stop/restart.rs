@@ -5,6 +5,10 @@
 //! still in the register when the thread is stopped. It is exchanged for the one by which the kernel knows a call that is
 //! to be made again unless a handler runs first (`ERESTARTNOHAND`, `arch/x86/kernel/signal.c`). So the kernel decides when
 //! the thread goes on, and a signal that comes in the last moment ends the call as it should. Relative timeouts start anew.
+//!
+//! One moment is the kernel's alone, after any stop by anybody: a thread that it has set back to before its call may have to
+//! wait for a processor. A signal that comes then runs its handler before the call is made, like one that came before the
+//! program made it, and the call blocks.
 
 use std::io;
 
