@@ -100,6 +100,11 @@ impl<'d> Exe<'d> {
         Ok(exe)
     }
 
+    fn dynamics(&self) -> &'d [elf::Dyn64<LE>] {
+        let count = ((self.dynamic.end - self.dynamic.start) / 16) as usize;
+        self.data.read_slice_at(self.dynamic.start, count).unwrap_or_default()
+    }
+
     /// The value of a dynamic entry.
     pub(super) fn value(&self, tag: u32) -> Option<u64> {
         Some(self.entry(tag)?.1)
@@ -107,9 +112,7 @@ impl<'d> Exe<'d> {
 
     /// Where the value of a dynamic entry is in the file, and the value.
     pub(super) fn entry(&self, tag: u32) -> Option<(u64, u64)> {
-        let count = ((self.dynamic.end - self.dynamic.start) / 16) as usize;
-        let entries: &[elf::Dyn64<LE>] = self.data.read_slice_at(self.dynamic.start, count).ok()?;
-        let mut all = entries.iter().take_while(|entry| entry.d_tag(LE) != u64::from(elf::DT_NULL)).enumerate();
+        let mut all = self.dynamics().iter().take_while(|entry| entry.d_tag(LE) != u64::from(elf::DT_NULL)).enumerate();
         let (at, entry) = all.find(|(_, entry)| entry.d_tag(LE) == u64::from(tag))?;
         Some((self.dynamic.start + at as u64 * 16 + 8, entry.d_val(LE)))
     }
@@ -158,9 +161,7 @@ impl<'d> Exe<'d> {
 
     /// The names of the libraries that it asks for.
     pub(super) fn needed(&self) -> Vec<&'d [u8]> {
-        let count = ((self.dynamic.end - self.dynamic.start) / 16) as usize;
-        let entries: &[elf::Dyn64<LE>] = self.data.read_slice_at(self.dynamic.start, count).unwrap_or_default();
-        let needed = entries.iter().filter(|entry| entry.d_tag(LE) == u64::from(elf::DT_NEEDED));
+        let needed = self.dynamics().iter().filter(|entry| entry.d_tag(LE) == u64::from(elf::DT_NEEDED));
         let name = |entry: &elf::Dyn64<LE>| {
             let at = self.strings.start.checked_add(entry.d_val(LE))?;
             self.data.read_bytes_at_until(at..self.strings.end, 0).ok()

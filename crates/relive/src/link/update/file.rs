@@ -16,7 +16,7 @@ use super::Draft;
 use super::debug_frame::debug_frame;
 use super::exe::{Exe, Header, Segment, Symbol};
 use super::image::{Image, PAGE};
-use super::tables::{Tables, raw};
+use super::tables::{Moved, Tables, raw};
 use crate::binary::object::{Place, Role, SymbolKind};
 use crate::binary::snapshot::Key;
 use crate::link::debug::Debug;
@@ -61,7 +61,7 @@ pub(super) fn steps<'d>(draft: &Draft<'_, 'd>, image: &Image) -> Result<Vec<File
     write(tables.at, tables.bytes.clone());
     write(headers_at, segments.iter().flat_map(raw).collect());
     let mut unloaded = Unloaded::new(draft, image, loaded_end)?;
-    unloaded.move_loaded(exe, &tables);
+    unloaded.move_loaded(&tables);
     let (sections_at, tail) = unloaded.steps(end);
     steps.extend(tail);
     let header = file_header(exe, headers_at, segments.len(), sections_at, unloaded.headers.len())?;
@@ -279,21 +279,13 @@ impl<'d> Unloaded<'d> {
     }
 
     /// Headers of what lay in the old part and moved to the image.
-    fn move_loaded(&mut self, exe: &Exe, tables: &Tables) {
-        for (kind, at, size) in &tables.moved {
-            let is_it = |header: &&mut Section| {
-                let tag = match *kind {
-                    elf::SHT_RELA => elf::DT_RELA,
-                    elf::SHT_DYNSYM => elf::DT_SYMTAB,
-                    elf::SHT_STRTAB => elf::DT_STRTAB,
-                    _ => elf::DT_VERSYM,
-                };
-                header.sh_type(LE) == *kind && Some(header.sh_addr(LE)) == exe.value(tag)
-            };
+    fn move_loaded(&mut self, tables: &Tables) {
+        for Moved { kind, from, to } in &tables.moved {
+            let is_it = |header: &&mut Section| header.sh_type(LE) == *kind && Some(header.sh_addr(LE)) == *from;
             if let Some(header) = self.headers.iter_mut().find(is_it) {
-                header.sh_addr = U64::new(LE, *at);
-                header.sh_offset = U64::new(LE, *at);
-                header.sh_size = U64::new(LE, *size);
+                header.sh_addr = U64::new(LE, to.start);
+                header.sh_offset = U64::new(LE, to.start);
+                header.sh_size = U64::new(LE, to.end - to.start);
             }
         }
     }

@@ -23,8 +23,16 @@ pub(super) struct Tables {
     pub(super) bytes: Vec<u8>,
     /// Dynamic entries with their new values.
     pub(super) entries: Vec<(u32, u64)>,
-    /// Where what the section with this type has is now: relocations, and what else moved.
-    pub(super) moved: Vec<(u32, u64, u64)>,
+    /// Sections that are elsewhere now.
+    pub(super) moved: Vec<Moved>,
+}
+
+/// A section of the executable whose contents are part of the image now.
+pub(super) struct Moved {
+    pub(super) kind: u32,
+    /// Its address in the executable.
+    pub(super) from: Option<u64>,
+    pub(super) to: Range<u64>,
 }
 
 impl Tables {
@@ -36,21 +44,22 @@ impl Tables {
         }
         let (relative, others) = relocations(draft, image)?;
         let all = [&*relative, &*others].concat();
-        let range = out.append(bytes_of_slice(&all));
-        out.moved.push((elf::SHT_RELA, range.start, range.end - range.start));
-        out.entries.push((elf::DT_RELA, range.start));
-        out.entries.push((elf::DT_RELASZ, range.end - range.start));
+        let size = out.replace(draft, elf::SHT_RELA, elf::DT_RELA, bytes_of_slice(&all));
+        out.entries.push((elf::DT_RELASZ, size));
         if draft.exe.value(elf::DT_RELACOUNT).is_some() {
             out.entries.push((elf::DT_RELACOUNT, relative.len() as u64));
         }
         Ok(out)
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Range<u64> {
+    /// Has `bytes` take the place of the section of a type that a dynamic entry leads to; gives their number.
+    fn replace(&mut self, draft: &Draft, kind: u32, tag: u32, bytes: &[u8]) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(16), 0);
-        let start = self.at + self.bytes.len() as u64;
+        let (start, size) = (self.at + self.bytes.len() as u64, bytes.len() as u64);
         self.bytes.extend_from_slice(bytes);
-        start..start + bytes.len() as u64
+        self.entries.push((tag, start));
+        self.moved.push(Moved { kind, from: draft.exe.value(tag), to: start..start + size });
+        size
     }
 
     /// Dynamic symbols with new imports behind the old ones. Nobody looks an undefined symbol up by its hash, so the hash table
@@ -76,17 +85,10 @@ impl Tables {
             strings.push(0);
             versions.extend(version.to_le_bytes());
         }
-        let parts = [
-            (elf::SHT_DYNSYM, elf::DT_SYMTAB, bytes_of_slice(&symbols)),
-            (elf::SHT_STRTAB, elf::DT_STRTAB, &*strings),
-            (elf::SHT_GNU_VERSYM, elf::DT_VERSYM, &*versions),
-        ];
-        for (kind, tag, bytes) in parts {
-            let range = self.append(bytes);
-            self.entries.push((tag, range.start));
-            self.moved.push((kind, range.start, range.end - range.start));
-        }
-        self.entries.push((elf::DT_STRSZ, strings.len() as u64));
+        self.replace(draft, elf::SHT_DYNSYM, elf::DT_SYMTAB, bytes_of_slice(&symbols));
+        let size = self.replace(draft, elf::SHT_STRTAB, elf::DT_STRTAB, &strings);
+        self.entries.push((elf::DT_STRSZ, size));
+        self.replace(draft, elf::SHT_GNU_VERSYM, elf::DT_VERSYM, &versions);
         Ok(())
     }
 }
