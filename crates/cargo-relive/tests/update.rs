@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -67,7 +68,10 @@ fn main() {
 /// What all versions have: something for `kept`, thread-locals, and a panic that is caught, with a value that is dropped.
 const COMMON: &str = r#"
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+/// Takes no room in a file.
+static ZEROES: [AtomicU8; 64 << 20] = [const { AtomicU8::new(0) }; 64 << 20];
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(3) };
@@ -98,7 +102,9 @@ fn common() -> String {
     COUNT.set(3);
     let caught = std::panic::catch_unwind(|| fails(2)).is_err();
     let there = std::thread::spawn(|| LIST.with_borrow_mut(|list| { list.push(9); list.len() })).join().unwrap();
-    format!("{} / {caught} {} {there}", kept::said(), COUNT.get())
+    ZEROES[60 << 20].store(8, Relaxed);
+    let zeroes = ZEROES.iter().step_by(1 << 20).map(|one| u64::from(one.load(Relaxed))).sum::<u64>();
+    format!("{} / {caught} {} {there} {zeroes}", kept::said(), COUNT.get())
 }
 "#;
 
@@ -226,6 +232,8 @@ fn the_executable_does_what_a_fresh_build_does() {
         let report = report(&exe);
         assert!(report.contains(&format!("v{} ", number + 1)), "{report}");
         assert_eq!(report, fresh(&scratch));
+        let on_disk = fs::metadata(&exe).expect("an executable").blocks() * 512;
+        assert!(on_disk < before.len() as u64 + (8 << 20), "{on_disk} bytes on disk, {} as it was built", before.len());
     }
     // Back step by step: the executable as well.
     let undo = |steps: &str| command(RELIVE, &scratch.0).args(["undo", steps]).output().expect("relive runs");

@@ -107,17 +107,30 @@ impl Seed {
         (0..dense).chain((dense..self.bytes.len()).step_by(step)).map(|end| self.bytes[..end].to_vec())
     }
 
-    /// Each number of [`NUMBERS`] in each word of the tables that say where other tables are, `count` of them in all.
+    /// Each number of [`NUMBERS`] in each word of the tables that say where other tables are, and in each field of symbols and
+    /// relocations; `count` of each of the two at most.
     pub(crate) fn giants(&self, count: usize) -> Vec<Vec<u8>> {
-        let tables = self.groups.iter().take(self.groups.len() - 1).flatten().filter(|table| table.entry > 24);
-        let words = tables.flat_map(|table| table.range.clone().step_by(4));
-        let all: Vec<_> = words.flat_map(|at| NUMBERS.map(|number| (at, number))).collect();
+        let tables = |is_it: fn(usize) -> bool| {
+            self.groups.iter().take(self.groups.len() - 1).flatten().filter(move |table| is_it(table.entry))
+        };
+        let of_others = tables(|entry| entry > 24).flat_map(|table| table.range.clone().step_by(4));
+        let of_symbols = tables(|entry| entry == 24).flat_map(|table| table.range.clone().step_by(8));
+        [of_others.collect::<Vec<_>>(), of_symbols.collect()]
+            .iter()
+            .flat_map(|words| self.giants_at(words, count))
+            .collect()
+    }
+
+    fn giants_at(&self, words: &[usize], count: usize) -> Vec<Vec<u8>> {
+        let all: Vec<_> = words.iter().flat_map(|at| NUMBERS.map(|number| (*at, number))).collect();
         let step = all.len().div_ceil(count.max(1)).max(1);
         let mutant = |(at, number): &(usize, u64)| {
             let mut bytes = self.bytes.clone();
             write(&mut bytes, *at, 8, *number);
             bytes
         };
+        // A step that has no part in common with the count of numbers, so that each of them has its turn.
+        let step = (step..).find(|step| step % 2 == 1 && step % 3 != 0).unwrap_or(step);
         all.iter().step_by(step).map(mutant).collect()
     }
 

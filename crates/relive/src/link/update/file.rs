@@ -108,12 +108,15 @@ fn segments(exe: &Exe, image: &Image, headers_at: u64) -> Result<Vec<Segment>, L
     let new = [
         segment(elf::PT_LOAD, read, image.constants.at, len(&image.constants), PAGE),
         segment(elf::PT_LOAD, read | elf::PF_X, image.text.at, len(&image.text), PAGE),
-        segment(elf::PT_LOAD, read | elf::PF_W, image.data.at, len(&image.data), PAGE),
+        Segment {
+            p_memsz: U64::new(LE, image.zeroes.end - image.data.at),
+            ..segment(elf::PT_LOAD, read | elf::PF_W, image.data.at, len(&image.data), PAGE)
+        },
         segment(elf::PT_LOAD, read, image.frames.at, end - image.frames.at, PAGE),
         segment(if exe.segment(elf::PT_TLS).is_none() { elf::PT_TLS } else { elf::PT_NULL }, 0, 0, 0, 0),
     ];
     // What is empty is none to load; its header is one that says nothing.
-    let is_empty = |one: &Segment| one.p_type(LE) == elf::PT_LOAD && one.p_filesz(LE) == 0;
+    let is_empty = |one: &Segment| one.p_type(LE) == elf::PT_LOAD && one.p_memsz(LE) == 0;
     let new = new.map(|one| if is_empty(&one) { segment(elf::PT_NULL, 0, 0, 0, 0) } else { one });
     out.splice(last + 1..=last, new);
     for one in &mut out {
@@ -201,6 +204,13 @@ impl<'d> Unloaded<'d> {
             self.headers.push(section(sh_name, flags, part.at, part.bytes.len() as u64));
             self.contents.push(None);
         }
+        let sh_name = self.name(names, &format!(".bss{SUFFIX}"));
+        let (at, size) = (image.zeroes.start, image.zeroes.end - image.zeroes.start);
+        self.headers.push(Section {
+            sh_type: U32::new(LE, elf::SHT_NOBITS),
+            ..section(sh_name, alloc | elf::SHF_WRITE, at, size)
+        });
+        self.contents.push(None);
         Ok(text)
     }
 
@@ -221,13 +231,15 @@ impl<'d> Unloaded<'d> {
             };
             for symbol in object.defined_in(part.1).iter().map(|id| object.symbol(*id)) {
                 let (Place::In(_, offset), SymbolKind::Function) = (symbol.place, symbol.kind) else { continue };
+                // A damaged object may have it anywhere.
+                let Some(value) = at.checked_add(offset) else { continue };
                 let name = self.name(strings, object.name(symbol));
                 let symbol = Symbol {
                     st_name: U32::new(LE, name),
                     st_info: elf::STB_GLOBAL << 4 | elf::STT_FUNC,
                     st_other: elf::STV_HIDDEN,
                     st_shndx: U16::new(LE, text),
-                    st_value: U64::new(LE, at + offset),
+                    st_value: U64::new(LE, value),
                     st_size: U64::new(LE, symbol.size),
                 };
                 let Some(Some((_, new))) = self.contents.get_mut(table) else { return Err(stripped()) };
@@ -250,7 +262,8 @@ impl<'d> Unloaded<'d> {
             draft.kept.iter().any(is_code)
         };
         let objects = draft.objects.iter().enumerate().filter(|(index, _)| has_code(*index));
-        let before = |name: &str| self.position(exe, name).map_or(0, |at| self.headers[at].sh_size(LE));
+        let contents = |name: &str| self.contents.get(self.position(exe, name)?)?.as_ref();
+        let before = |name: &str| contents(name).map_or(0, |(old, _)| old.len() as u64);
         let address = |index: usize, section| image.places.get(&(index, section)).copied();
         let debug = Debug {
             objects: objects.map(|(index, object)| (index, &**object)).collect(),

@@ -26,8 +26,11 @@ const DT_RELR: u32 = 36;
 /// What segments begin at a multiple of.
 pub(super) const PAGE: u64 = 0x1000;
 
-/// More than an edit brings, in bytes: storage that begins as zeroes takes room in the file.
+/// More than an edit brings, in bytes.
 const SIZE_MAX: u64 = 1 << 30;
+
+/// The same for thread-locals: those that begin as zeroes take room in the file, because the old ones come behind them.
+const THREADS_MAX: u64 = 1 << 20;
 
 /// The thread-local block that threads begin with, where there are new thread-locals: they lie before the old ones, which keep
 /// their distance from the thread pointer (psABI for x86-64, TLS variant II).
@@ -46,6 +49,8 @@ pub(super) struct Image {
     pub(super) constants: Loaded,
     pub(super) text: Loaded,
     pub(super) data: Loaded,
+    /// Storage behind it that begins as zeroes, and is in memory only.
+    pub(super) zeroes: Range<u64>,
     pub(super) frames: Loaded,
     pub(super) search: Loaded,
     pub(super) threads: Option<ThreadBlock>,
@@ -66,7 +71,7 @@ impl Image {
         let mut buffer = Buffer::new(Machine::X86_64, Room::new(0..0, 0..0), true, THREAD_POINTER);
         fill(draft, &mut buffer)?;
         let mut room = Laid::out(draft, &mut buffer)?;
-        let frames_at = room.end().next_multiple_of(PAGE);
+        let frames_at = room.zeroes.end.next_multiple_of(PAGE);
         let frames = buffer.frames(frames_at)?;
         copy_thread_block(draft, room.threads.as_ref(), &mut room.data)?;
         let places = Places { draft, threads: room.threads.as_ref() };
@@ -95,6 +100,7 @@ impl Image {
             constants: room.constants,
             text: room.text,
             data: room.data,
+            zeroes: room.zeroes,
             frames: Loaded { at: frames_at, bytes: [&*frames.bytes, &[0; 4]].concat() },
             search: Loaded { at: search_at, bytes: search },
             threads: room.threads,
@@ -109,6 +115,7 @@ struct Laid {
     constants: Loaded,
     text: Loaded,
     data: Loaded,
+    zeroes: Range<u64>,
     threads: Option<ThreadBlock>,
 }
 
@@ -123,23 +130,21 @@ impl Laid {
         let text = page_after(constants_end, start)?;
         let stubs = page_after(buffer.place_all(&[Role::Text], text)?, start)?;
         let data = page_after(stubs + 16 * words, start)?;
-        let words_at = page_after(buffer.place_all(&[Role::RelRo, Role::Data, Role::Bss], data)?, start)?;
+        let words_at = page_after(buffer.place_all(&[Role::RelRo, Role::Data], data)?, start)?;
         let words_end = words_at + 8 * words;
         buffer.set_room(Room::new(words_at..words_end, stubs..stubs + 16 * words));
         let threads = threads.map(|block| ThreadBlock { at: words_end.next_multiple_of(block.align), ..block });
         let data_end = threads.as_ref().map_or(words_end, |block| block.at + block.file_size);
-        page_after(data_end, start)?;
+        let zeroes = data_end..buffer.place_all(&[Role::Bss], data_end)?;
+        page_after(zeroes.end, start)?;
         let part = |at: u64, end: u64| Loaded { at, bytes: vec![0; (end - at) as usize] };
         Ok(Laid {
             constants: part(start, constants_end),
             text: part(text, stubs + 16 * words),
             data: part(data, data_end),
+            zeroes,
             threads,
         })
-    }
-
-    fn end(&self) -> u64 {
-        self.data.at + self.data.bytes.len() as u64
     }
 }
 
@@ -218,7 +223,7 @@ fn new_thread_locals(draft: &Draft, buffer: &mut Buffer) -> Result<Option<Thread
     let (align, old_size) = (align, old_size.next_multiple_of(old_align));
     let room = new.iter().try_fold(0_u64, |sum, section| sum.checked_add(section.size)?.checked_add(section.align));
     let too_much = || LinkError("the new thread-locals take too much".into());
-    let room = room.filter(|room| *room < SIZE_MAX).ok_or_else(too_much)?;
+    let room = room.filter(|room| *room < THREADS_MAX).ok_or_else(too_much)?;
     // The whole block ends at the thread pointer, and so does the old one.
     let whole = (old_size + room).next_multiple_of(align);
     buffer.place_all(&[Role::TlsData, Role::TlsBss], THREAD_POINTER - whole)?;
@@ -272,15 +277,14 @@ impl Places<'_, '_, '_> {
             let object = object(self.draft, part)?;
             let (_, bytes) = buffer.atom(ObjectId(part.0), part.1).unwrap_or_default();
             let size = object.section(part.1).size;
-            let bytes = if bytes.is_empty() { vec![0; size as usize] } else { bytes.to_vec() };
             let at = self.loaded_addr(*at).unwrap_or(*at);
-            rewritten.push(at..at + size);
+            rewritten.push(at..at.saturating_add(size));
             let in_image = self.threads.is_some_and(|block| (block.at..block.at + block.file_size).contains(&at));
             if in_image {
                 continue; // Written with the image.
             }
-            if self.draft.exe.offset_of(at, size).is_some() {
-                out.push(Loaded { at, bytes });
+            if let Some(old) = self.draft.exe.loaded(at, size) {
+                out.push(Loaded { at, bytes: if bytes.is_empty() { vec![0; old.len()] } else { bytes.to_vec() } });
             } else if bytes.iter().any(|byte| *byte != 0) {
                 let name = item_name(object, part.1);
                 return Err(LinkError(format!("`{name}` begins as zeroes in the executable, and no longer")));
@@ -295,14 +299,15 @@ impl Places<'_, '_, '_> {
         let mut out = Vec::new();
         for Redirect { entry, size, to, offset } in &self.draft.redirects {
             let name = || item_name(&self.draft.objects[to.0], to.1).to_owned();
-            let target = places.get(to).ok_or_else(|| LinkError(format!("`{}` has no address", name())))? + offset;
+            let target = places.get(to).and_then(|at| at.checked_add(*offset));
+            let target = target.ok_or_else(|| LinkError(format!("`{}` has no address", name())))?;
             match all.iter().find(|(from, _)| *from == entry.0) {
                 Some((_, there)) if *there == target => continue,
                 Some(_) => return Err(self.shared(*entry)),
                 None => all.push((entry.0, target)),
             }
             let host = &self.draft.original.exe;
-            let room = host.entry_shape(*entry).map_or(0, |shape| shape.room).min(*size + 16);
+            let room = host.entry_shape(*entry).map_or(0, |shape| shape.room).min(size.saturating_add(16));
             let bytes = host.code(*entry, room.max(*size)).unwrap_or_default();
             EntryPlan::examine(LiveAddr(entry.0), *size, bytes)
                 .map_err(|why| LinkError(format!("a jump does not fit at the entry of `{}`: {why}", name())))?;
