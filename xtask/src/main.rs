@@ -33,7 +33,11 @@ const TASKS: [Task; 9] = [
     ),
     ("endurance", "ten thousand switches of one program; [--switches N]", endurance::run),
     ("full", "everything, however long it takes", |root, _| steps::run(root, steps::FULL)),
-    ("kill-grid", "kill relive at every system call of a switch; [--from N] [--step K] [--max M]", kill_grid::run),
+    (
+        "kill-grid",
+        "kill relive at every system call of a switch; [--from N] [--step K] [--max M] [--update-binary]",
+        kill_grid::run,
+    ),
     ("miniserve", "edit miniserve while requests go on; [--strict] [--no-first-build] [--endurance N]", miniserve::run),
     ("mutants", "whether a test notices when a rule of the judge is wrong; [--all] [FILE..]", mutants::run),
     ("tidy", "the fences: allowed edges, where `unsafe` may be, what files must say", |root, _| tidy::run(root)),

@@ -66,6 +66,7 @@ pub(crate) const FULL: &[Step] = &[
     step("ci", 40, Run("cargo xtask ci")),
     step("slow tests", 60, Run("cargo test --locked --release --workspace -- --ignored")),
     step("kill grid", 40, Run("cargo xtask kill-grid")),
+    step("kill grid, file", 20, Run("cargo xtask kill-grid --update-binary")),
     step("edits", 110, Run("cargo xtask edits --count 2000 --seed 2")),
     step("endurance", 30, Run("cargo xtask endurance")),
     step("miniserve", 90, Run("cargo xtask miniserve --endurance 500")),

@@ -6,6 +6,9 @@
 //! switches, and it must end by itself with exit code 0. The next point starts a new relive over what the killed one left;
 //! now and then one is not killed, and must patch.
 //!
+//! With `--update-binary`, relive is killed while it brings the executable up to date instead, and the file must then be the
+//! old one or the new one: it is started.
+//!
 //! `RELIVE` names the executable; without it the release build is taken. It writes below `target/xtask` only.
 
 mod phase;
@@ -20,7 +23,7 @@ use std::time::Instant;
 use phase::Phase;
 use session::Session;
 use subject::Subject;
-use trace::{Death, Flip};
+use trace::{Death, Flip, What};
 
 /// What the functions return before the edit, and after it.
 const OLD: u32 = 1;
@@ -36,6 +39,7 @@ struct Range {
     from: u64,
     step: u64,
     max: u64,
+    what: What,
 }
 
 /// What became of the points of one phase.
@@ -49,7 +53,7 @@ struct Counts {
 /// Runs the grid; `Err` if a single point was bad.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
     let range = Range::parse(args)?;
-    let subject = prepare(root)?;
+    let subject = prepare(root, range.what)?;
     control(&subject, usize::MAX)?;
     let mut counts: BTreeMap<Phase, Counts> = BTreeMap::new();
     let (start, mut points, mut bad, mut last) = (Instant::now(), 0, 0, None);
@@ -82,10 +86,10 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<(), String> {
 }
 
 /// Finds the executable under test and writes the program.
-fn prepare(root: &Path) -> Result<Subject, String> {
+fn prepare(root: &Path, what: What) -> Result<Subject, String> {
     let relive = crate::files::relive(root)?;
     nix::sys::prctl::set_child_subreaper(true).map_err(|why| format!("cannot become a reaper: {why}"))?;
-    Subject::write(crate::steps::target_dir(root).join("xtask/kill-grid"), relive)
+    Subject::write(crate::steps::target_dir(root).join("xtask/kill-grid"), relive, what)
 }
 
 /// One kill, and what is to be said against what followed.
@@ -94,20 +98,18 @@ fn point(subject: &Subject, nth: u64) -> (Option<Death>, Result<u32, String>) {
     let mut attempt = || {
         subject.save(OLD)?;
         let mut session = Session::start(subject, 1)?;
-        let died = trace::kill_at(session.relive, nth, || subject.save(NEW));
+        let died = trace::kill_at(session.relive, subject.what, nth, || subject.save(NEW));
         let died = died.map_err(|why| format!("{why}\n{}", session.stderr()))?;
         death = Some(died);
         let generation = session.settled()?;
-        let expected: &[u32] = match died.flip {
-            Flip::Before => &[OLD],
-            Flip::Begun => &[OLD, NEW],
-            Flip::Done => &[NEW],
-        };
-        if !expected.contains(&generation) {
-            return Err(format!("generation {generation} runs, expected {expected:?}"));
-        }
+        died.flip.check(generation).map_err(|why| format!("what runs: {why}"))?;
         session.end(generation, false)?;
-        Ok(generation)
+        if subject.what == What::Switch {
+            return Ok(generation);
+        }
+        let on_disk = session::start_executable(subject)?;
+        died.put.check(on_disk).map_err(|why| format!("the executable: {why}"))?;
+        Ok(on_disk)
     };
     let result = attempt();
     (death, result)
@@ -123,7 +125,11 @@ fn control(subject: &Subject, rustc_calls: usize) -> Result<(), String> {
     if generation != NEW {
         return Err(format!("without a kill: generation {generation} runs after the edit was applied"));
     }
-    session.end(NEW, true).map_err(|why| format!("without a kill: {why}"))
+    let on_disk = session.end(NEW, true).and_then(|()| match subject.what {
+        What::Switch => Ok(()),
+        What::Executable => session::start_executable(subject).and_then(|found| Flip::Done.check(found)),
+    });
+    on_disk.map_err(|why| format!("without a kill: {why}"))
 }
 
 fn failed(control: Result<(), String>) -> u64 {
@@ -138,19 +144,19 @@ fn failed(control: Result<(), String>) -> u64 {
 
 fn describe(death: Death) -> String {
     let side = if death.at_entry { "before" } else { "after" };
-    format!("killed in {:?} {side} system call {}, switch {:?}", death.phase, death.call, death.flip)
+    let Death { phase, call, flip, put, .. } = death;
+    format!("killed in {phase:?} {side} system call {call}, switch {flip:?}, file {put:?}")
 }
 
 fn print_table(counts: &BTreeMap<Phase, Counts>) {
     let line = |name: &str, counts: Counts| {
         let all = counts.old + counts.new + counts.bad;
-        println!("{name:8} {all:>6} {:>6} {:>6} {:>6}", counts.old, counts.new, counts.bad);
+        println!("{name:10} {all:>6} {:>6} {:>6} {:>6}", counts.old, counts.new, counts.bad);
     };
-    println!("\n{:8} {:>6} {:>6} {:>6} {:>6}", "phase", "points", "old", "new", "bad");
+    println!("\n{:10} {:>6} {:>6} {:>6} {:>6}", "phase", "points", "old", "new", "bad");
     let mut sum = Counts::default();
-    for phase in phase::ALL {
-        let counts = counts.get(&phase).copied().unwrap_or_default();
-        line(&format!("{phase:?}"), counts);
+    for (phase, counts) in counts {
+        line(&format!("{phase:?}"), *counts);
         sum = Counts { old: sum.old + counts.old, new: sum.new + counts.new, bad: sum.bad + counts.bad };
     }
     line("all", sum);
@@ -158,18 +164,34 @@ fn print_table(counts: &BTreeMap<Phase, Counts>) {
 
 impl Range {
     fn parse(args: &[String]) -> Result<Range, String> {
-        let mut range = Range { from: 1, step: 1, max: u64::MAX };
-        for pair in args.chunks(2) {
+        let mut range = Range { from: 1, step: 1, max: u64::MAX, what: What::Switch };
+        let is_flag = |arg: &&String| *arg == "--update-binary";
+        if args.iter().any(|arg| is_flag(&arg)) {
+            range.what = What::Executable;
+        }
+        let numbers: Vec<_> = args.iter().filter(|arg| !is_flag(arg)).cloned().collect();
+        for pair in numbers.chunks(2) {
             let [flag, value] = pair else { return Err(format!("`{}` needs a number", pair.concat())) };
             let value = value.parse().map_err(|why| format!("`{value}`: {why}"))?;
             match flag.as_str() {
                 "--from" => range.from = value,
                 "--step" => range.step = value,
                 "--max" => range.max = value,
-                _ => return Err(format!("`{flag}` is unknown: --from, --step, --max")),
+                _ => return Err(format!("`{flag}` is unknown: --from, --step, --max, --update-binary")),
             }
         }
         if range.from == 0 || range.step == 0 { Err("counting begins at 1".to_owned()) } else { Ok(range) }
+    }
+}
+
+impl Flip {
+    fn check(self, found: u32) -> Result<(), String> {
+        let expected: &[u32] = match self {
+            Flip::Before => &[OLD],
+            Flip::Begun => &[OLD, NEW],
+            Flip::Done => &[NEW],
+        };
+        if expected.contains(&found) { Ok(()) } else { Err(format!("generation {found}, expected {expected:?}")) }
     }
 }
 
@@ -190,7 +212,8 @@ mod tests {
     #[test]
     fn the_range_is_read() {
         let parse = |text: &str| Range::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(parse("--from 3 --max 9"), Ok(Range { from: 3, step: 1, max: 9 }));
+        assert_eq!(parse("--from 3 --max 9"), Ok(Range { from: 3, step: 1, max: 9, what: What::Switch }));
+        assert_eq!(parse("--step 2 --update-binary").map(|range| (range.step, range.what)), Ok((2, What::Executable)));
         assert!(parse("--from").is_err());
         assert!(parse("--step 0").is_err());
         assert!(parse("--to 4").is_err());

@@ -27,6 +27,8 @@ pub(crate) enum Phase {
     Adopt,
     /// The event is written.
     Event,
+    /// A copy of the executable is made and put in its place.
+    Executable,
 }
 
 /// What a system call does, as far as it matters here.
@@ -40,6 +42,8 @@ pub(crate) enum Call {
     Write(Vec<u8>),
     /// So many bytes go to the program's memory.
     Poke(u64),
+    /// Two files are exchanged.
+    Exchange,
     /// A request to the agent.
     Send,
     /// A thread is started.
@@ -55,20 +59,6 @@ pub(crate) enum Call {
 /// A first-time redirection is this long; words of the tables and the one that switches have 8 bytes.
 const JUMP_LEN: u64 = 5;
 
-pub(crate) const ALL: [Phase; 11] = [
-    Phase::Arena,
-    Phase::Open,
-    Phase::Load,
-    Phase::Survey,
-    Phase::Stop,
-    Phase::Tables,
-    Phase::Entries,
-    Phase::Flip,
-    Phase::Resume,
-    Phase::Adopt,
-    Phase::Event,
-];
-
 impl Phase {
     /// The phase that `call` belongs to, made in the phase `before`; `None` before the switch.
     pub(crate) fn next(before: Option<Phase>, call: &Call) -> Option<Phase> {
@@ -76,6 +66,9 @@ impl Phase {
             return matches!(call, Call::Create(path) if is_arena(path)).then_some(Phase::Arena);
         };
         Some(match call {
+            // It is made beside what the session does.
+            _ if phase == Phase::Executable => phase,
+            Call::Create(path) if is_executable(path) => Phase::Executable,
             Call::Send if phase == Phase::Arena => Phase::Open,
             Call::Poke(_) if phase == Phase::Open => Phase::Load,
             Call::Open(path) if path.ends_with("/maps") && phase < Phase::Stop => Phase::Survey,
@@ -88,7 +81,7 @@ impl Phase {
             Call::ExitThread if phase == Phase::Resume => Phase::Adopt,
             Call::Write(bytes) if bytes.starts_with(b"{\"event\":\"patch\"") => Phase::Event,
             Call::Create(_) | Call::Open(_) | Call::Write(_) | Call::Poke(_) | Call::Send => phase,
-            Call::Clone | Call::Detach | Call::ExitThread | Call::Other => phase,
+            Call::Exchange | Call::Clone | Call::Detach | Call::ExitThread | Call::Other => phase,
         })
     }
 }
@@ -97,6 +90,11 @@ impl Phase {
 fn is_arena(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.starts_with("arena-") && name.ends_with(".so")
+}
+
+/// What becomes the executable: the running one's new name, until they are exchanged.
+fn is_executable(path: &str) -> bool {
+    path.contains("/started/")
 }
 
 /// The call that a thread with these registers is about to make. `text` reads relive's memory.
@@ -111,6 +109,7 @@ pub(crate) fn call(registers: &libc::user_regs_struct, text: impl Fn(u64) -> Vec
         libc::SYS_openat => Call::Open(path(registers.rsi)),
         libc::SYS_write => Call::Write(text(registers.rsi)),
         libc::SYS_pwrite64 => Call::Poke(registers.rdx),
+        libc::SYS_renameat2 => Call::Exchange,
         libc::SYS_sendto => Call::Send,
         libc::SYS_clone | libc::SYS_clone3 => Call::Clone,
         libc::SYS_ptrace if registers.rdi == u64::from(libc::PTRACE_DETACH) => Call::Detach,
@@ -145,7 +144,11 @@ mod tests {
             (Call::Poke(8), Some(Phase::Flip)),
             (Call::Detach, Some(Phase::Resume)),
             (Call::ExitThread, Some(Phase::Adopt)),
-            (patch, Some(Phase::Event)),
+            (patch.clone(), Some(Phase::Event)),
+            (Call::Create("x/started/program".to_owned()), Some(Phase::Executable)),
+            (patch, Some(Phase::Executable)),
+            (Call::Poke(5), Some(Phase::Executable)),
+            (Call::Exchange, Some(Phase::Executable)),
         ];
         let mut phase = None;
         for (call, expected) in calls {

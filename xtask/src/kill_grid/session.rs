@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::subject::Subject;
+use super::trace::What;
 use crate::events::Events;
 use crate::files::context;
 use crate::patch::Patch;
@@ -64,11 +65,21 @@ impl Session<'_> {
         Ok(session)
     }
 
-    /// Waits for the answer to the edit, which must be that it was applied.
+    /// Waits for the answer to the edit, which must be that it was applied, to the executable as well if it is kept up to date.
     pub(crate) fn applied(&mut self) -> Result<(), String> {
         let relive = self.relive;
         let patch = self.events.wait(SOON, || ended(relive), Patch::parse)??;
-        if patch.outcome == "applied" { Ok(()) } else { Err(format!("not applied: {}", patch.line)) }
+        if patch.outcome != "applied" {
+            return Err(format!("not applied: {}", patch.line));
+        }
+        if self.subject.what == What::Executable {
+            let executable = |line: &str| line.starts_with("{\"event\":\"executable\"").then(|| line.to_owned());
+            let line = self.events.wait(SOON, || ended(relive), executable)?;
+            if !line.contains("\"outcome\":\"updated\"") {
+                return Err(format!("the executable: {line}"));
+            }
+        }
+        Ok(())
     }
 
     /// Looks whether the program does what it should from now on: all threads run, and all calls return one generation.
@@ -152,6 +163,9 @@ fn spawn(subject: &Subject) -> Result<Session<'_>, String> {
     let reader = Events::at(events.clone());
     let mut command = Command::new(&subject.relive);
     command.arg("run").arg("--manifest-path").arg(subject.path("Cargo.toml")).arg("--events").arg(&events);
+    if subject.what == What::Executable {
+        command.arg("--update-binary");
+    }
     command.env("CARGO_TARGET_DIR", subject.path("target")).current_dir(subject.path(""));
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.stderr(File::create(&err).map_err(context("create", &err))?);
@@ -165,6 +179,28 @@ fn spawn(subject: &Subject) -> Result<Session<'_>, String> {
     });
     let relive = Pid::from_raw(child.id().cast_signed());
     Ok(Session { subject, relive, program: None, stdin: child.stdin.take(), lines, events: reader })
+}
+
+/// Starts the executable on disk, and gives the generation that all its calls return.
+pub(crate) fn start_executable(subject: &Subject) -> Result<u32, String> {
+    let exe = subject.path("target/debug/kill-grid-program");
+    let mut child =
+        Command::new(&exe).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(context("start", &exe))?;
+    let (mut stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let lines = stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines().map_while(Result::ok));
+    let mut seen = BTreeSet::new();
+    for line in lines {
+        seen.extend(parse(&line)?.generations);
+        if !seen.is_empty() {
+            stdin = None; // it ends
+        }
+    }
+    drop(stdin);
+    let status = child.wait().map_err(context("wait for", &exe))?;
+    match seen.first() {
+        Some(only) if seen.len() == 1 && status.success() => Ok(*only),
+        _ => Err(format!("the executable ends with {status}, after {seen:?}")),
+    }
 }
 
 /// What to say when relive has ended.

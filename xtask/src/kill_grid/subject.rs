@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use super::trace::What;
+
 const MANIFEST: &str =
     "[package]\nname = \"kill-grid-program\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";
 const MAIN: &str = include_str!("program/main.rs");
@@ -15,12 +17,13 @@ pub(crate) struct Subject {
     folder: PathBuf,
     /// The executable under test.
     pub(crate) relive: PathBuf,
+    pub(crate) what: What,
 }
 
 impl Subject {
     /// Writes the sources below `folder`. What was built there before is kept.
-    pub(crate) fn write(folder: PathBuf, relive: PathBuf) -> Result<Subject, String> {
-        let subject = Subject { folder, relive };
+    pub(crate) fn write(folder: PathBuf, relive: PathBuf, what: What) -> Result<Subject, String> {
+        let subject = Subject { folder, relive, what };
         subject.put("Cargo.toml", MANIFEST)?;
         subject.put("src/main.rs", MAIN)?;
         for name in MODULES {

@@ -2,7 +2,7 @@
 //!
 //! All of relive's threads are traced, and none of its children: the kernel attaches to what `clone` makes only if it is
 //! a thread. A stop is the entry into a system call or the exit from it; at an entry the killed call is not made any
-//! more. Counting begins with the call that opens the image's file for writing.
+//! more. Counting begins with the call that opens the image's file for writing, or the executable's.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -26,10 +26,19 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Bytes that are read of a path or a text.
 const TEXT: usize = 512;
 
-/// Whether the new generation is current.
+/// What is cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The switch, from the image's file to the event that says how it ended.
+    Switch,
+    /// What `--update-binary` does, from the copy's file to its event.
+    Executable,
+}
+
+/// Whether the new generation is current, in the program or on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flip {
-    /// The call that switches was not made.
+    /// The call that exchanges old for new was not made.
     Before,
     /// It was begun, and may have been made.
     Begun,
@@ -41,7 +50,10 @@ pub(crate) enum Flip {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Death {
     pub(crate) phase: Phase,
+    /// Of the program.
     pub(crate) flip: Flip,
+    /// Of the executable.
+    pub(crate) put: Flip,
     /// Number of the system call, for people.
     pub(crate) call: i64,
     /// Before the call or after it.
@@ -56,17 +68,24 @@ pub(crate) struct Death {
 struct Trace {
     relive: Pid,
     memory: File,
+    what: What,
     phase: Option<Phase>,
     flip: Flip,
+    put: Flip,
     stops: u64,
 }
 
 /// Has `edit` made under the eyes of the tracer, and kills `relive` at stop number `nth` of what follows, or after the
 /// event that ends it.
-pub(crate) fn kill_at(relive: Pid, nth: u64, edit: impl FnOnce() -> Result<(), String>) -> Result<Death, String> {
+pub(crate) fn kill_at(
+    relive: Pid,
+    what: What,
+    nth: u64,
+    edit: impl FnOnce() -> Result<(), String>,
+) -> Result<Death, String> {
     let path = format!("/proc/{relive}/mem");
     let memory = File::open(&path).map_err(context("open", path.as_ref()))?;
-    let mut trace = Trace { relive, memory, phase: None, flip: Flip::Before, stops: 0 };
+    let mut trace = Trace { relive, memory, what, phase: None, flip: Flip::Before, put: Flip::Before, stops: 0 };
     trace.seize()?;
     edit()?;
     let (over, limit) = mpsc::channel::<()>();
@@ -84,6 +103,17 @@ pub(crate) fn kill_at(relive: Pid, nth: u64, edit: impl FnOnce() -> Result<(), S
         while trace.wait()?.is_some() {}
     }
     death
+}
+
+impl What {
+    /// Whether `call` is the last one.
+    fn ends_with(self, call: &phase::Call) -> bool {
+        let event: &[u8] = match self {
+            What::Switch => b"{\"event\":\"patch\"",
+            What::Executable => b"{\"event\":\"executable\"",
+        };
+        matches!(call, phase::Call::Write(bytes) if bytes.starts_with(event))
+    }
 }
 
 impl Trace {
@@ -141,14 +171,22 @@ impl Trace {
             self.phase = Phase::next(self.phase, &call);
         }
         let Some(phase) = self.phase else { return Ok(None) };
+        let exchanges = call == phase::Call::Exchange;
         if phase == Phase::Flip && writes && !at_entry {
             self.flip = Flip::Done;
         }
-        self.stops += 1;
-        let complete = phase == Phase::Event && !at_entry && matches!(call, phase::Call::Write(_));
-        if self.stops == nth || complete {
-            let call = registers.orig_rax.cast_signed();
-            return Ok(Some(Death { phase, flip: self.flip, call, at_entry, stops: self.stops, complete }));
+        if exchanges && !at_entry {
+            self.put = Flip::Done;
+        }
+        let counts = self.what == What::Switch || phase == Phase::Executable;
+        self.stops += u64::from(counts);
+        let complete = !at_entry && self.what.ends_with(&call);
+        if counts && self.stops == nth || complete {
+            let (call, flip, put) = (registers.orig_rax.cast_signed(), self.flip, self.put);
+            return Ok(Some(Death { phase, flip, put, call, at_entry, stops: self.stops, complete }));
+        }
+        if exchanges && at_entry {
+            self.put = Flip::Begun;
         }
         if phase == Phase::Flip && writes && at_entry {
             self.flip = Flip::Begun;
