@@ -21,4 +21,5 @@ pub use running::{Live, LiveFunction, NewObject, ObjectKey, Running};
 pub use side::is_gathered;
 pub use threads::{NoThreadRoom, ThreadRoom};
 pub use users::users;
+pub(crate) use walk::has_list;
 pub use walk::reach;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::arch::RelocKind;
-use crate::binary::object::{Binding, NameId, Object, Place, Reloc, Role, SectionId, Symbol, SymbolId, SymbolKind};
+use crate::binary::object::{
+    Binding, NameId, Object, Place, Reloc, Role, Section, SectionId, Symbol, SymbolId, SymbolKind,
+};
+use crate::binary::snapshot::Snapshot;
 use crate::diff::delta::{Delta, Fate};
 use crate::diff::reach::{
     FunctionIndex, Libraries, ObjectIndex, Piece, PieceIndex, PlannedData, PlannedFunction, Problem, Reach, Referent,
@@ -424,28 +427,11 @@ impl Walk<'_> {
                 .any(|list| name.strip_prefix(list).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
         };
         let lists = object.sections.iter().filter(|section| section.size > 0 && is_list(&section.name));
-        let new = lists.filter(|list| !list.relocs.iter().all(|entry| self.is_linked(object, entry.symbol)));
+        let new = lists.filter(|list| !has_list(&self.running.exe, object, list));
         let problems: Vec<_> = new
             .map(|list| Problem::Constructors { member: member.to_owned(), section: list.name.to_string() })
             .collect();
         self.reach.problems.extend(problems);
-    }
-
-    /// Whether the executable has the function of a library member that `id` stands for.
-    fn is_linked(&self, object: &Object, id: SymbolId) -> bool {
-        let symbol = object.symbol(id);
-        let named = match symbol.place {
-            Place::In(section, 0) if !object.is_item(symbol) => object.named_at(section, 0),
-            Place::In(..) | Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => Some(id),
-        };
-        let Some(symbol) = named.map(|id| object.symbol(id)) else { return false };
-        let exe = &self.running.exe;
-        let file = object.symbols.iter().find(|symbol| symbol.kind == SymbolKind::File);
-        let file = file.map_or("", |symbol| object.name(symbol));
-        exe.symbols(object.name(symbol)).any(|found| {
-            found.kind == SymbolKind::Function
-                && (symbol.binding != Binding::Local || exe.unit_name(found.unit) == file)
-        })
     }
 
     fn import(&mut self, name: &str) -> Referent {
@@ -455,6 +441,28 @@ impl Walk<'_> {
         });
         Referent::Import(index)
     }
+}
+
+/// Whether the executable has all functions of a library member's list: then it has the member, and the list.
+pub(crate) fn has_list(exe: &Snapshot, object: &Object, list: &Section) -> bool {
+    !list.relocs.is_empty() && list.relocs.iter().all(|entry| is_linked(exe, object, entry.symbol))
+}
+
+/// Whether the executable has the function of a library member that `id` stands for.
+fn is_linked(exe: &Snapshot, object: &Object, id: SymbolId) -> bool {
+    let symbol = object.symbol(id);
+    let named = match symbol.place {
+        Place::In(section, 0) if !object.is_item(symbol) => object.named_at(section, 0),
+        Place::In(..) => Some(id),
+        // Who has what another object defines says nothing of this one.
+        Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => None,
+    };
+    let Some(symbol) = named.map(|id| object.symbol(id)) else { return false };
+    let file = object.symbols.iter().find(|symbol| symbol.kind == SymbolKind::File);
+    let file = file.map_or("", |symbol| object.name(symbol));
+    exe.symbols(object.name(symbol)).any(|found| {
+        found.kind == SymbolKind::Function && (symbol.binding != Binding::Local || exe.unit_name(found.unit) == file)
+    })
 }
 
 /// Whether `item` is the only item of its section.

@@ -22,9 +22,9 @@ use crate::binary::bytes::Bytes;
 use crate::binary::object::{Binding, NameId, Object, Place, Section, SectionId, Symbol, SymbolId, SymbolKind};
 use crate::diff::reach::Libraries;
 use crate::diff::running::{Body, Live};
-use crate::diff::{NewObject, Running, is_gathered};
+use crate::diff::{NewObject, Running, has_list, is_gathered};
 use crate::link::globals::{self, Globals};
-use crate::link::host::{self, Imports, PERSONALITY_WORD, check_fields, is_mangled, is_variable, item_name};
+use crate::link::host::{self, Imports, PERSONALITY_WORD, check_fields, is_mangled, is_variable};
 use crate::link::{FileStep, LinkError};
 use exe::Exe;
 use image::Image;
@@ -183,15 +183,6 @@ impl<'a, 'd> Draft<'a, 'd> {
         }
     }
 
-    /// Whether the executable has all functions of a member's list: then it has the member, and the list.
-    fn has_list(&self, object: &Object, list: &Section) -> bool {
-        let mut entries = list.relocs.iter().map(|reloc| match object.symbol(reloc.symbol).place {
-            Place::In(section, _) => host::only(&self.original.exe, item_name(object, section), Some(object)),
-            Place::Undefined | Place::Absolute(_) | Place::Unknown(_) => Ok(None),
-        });
-        !list.relocs.is_empty() && entries.all(|found| found.is_ok_and(|found| found.is_some()))
-    }
-
     /// Finds what unchanged code refers to in objects that go, and what takes its place.
     fn replace(&mut self, exchange: &Exchange, libraries: &mut dyn Libraries) -> Result<(), LinkError> {
         let undefined = |symbol: &&Symbol| symbol.place == Place::Undefined;
@@ -345,7 +336,7 @@ impl<'a, 'd> Draft<'a, 'd> {
             return Ok(());
         }
         let object = Object::parse(data).map_err(|why| LinkError(format!("`{name}`: {why}")))?;
-        self.check_sections(&object, |list| self.has_list(&object, list))?;
+        self.check_sections(&object, |list| has_list(&self.original.exe, &object, list))?;
         let (index, object) = (self.objects.len(), Arc::new(object));
         for number in 0..object.sections.len() as u32 {
             let part = (index, SectionId(number));

@@ -71,8 +71,9 @@ pub(super) struct Patcher {
     opaque: OpaqueCode,
     history: History,
     ledger: Ledger,
-    /// Who brings the executable up to date, if that is wanted.
-    updater: Option<Option<Updater>>,
+    /// Whether the executable is to be brought up to date, and who does, from the first change on.
+    update_binary: bool,
+    updater: Option<Updater>,
 }
 
 /// What a change meets on its way from the objects to the switch.
@@ -116,7 +117,8 @@ impl Patcher {
             opaque,
             history: History::default(),
             ledger: Ledger::default(),
-            updater: update_binary.then_some(None),
+            update_binary,
+            updater: None,
             running: known::running(baseline, program.exe_start, program.memory.clone()),
             libraries: KnownLibraries::start(baseline, program.memory.clone()),
             types: TypeCache::default(),
@@ -162,14 +164,14 @@ impl Patcher {
 
     /// Has the executable brought to what runs, beside everything else.
     fn update_binary(&mut self, baseline: &Baseline) {
-        if let (Some(Some(updater)), Ok(running)) = (&mut self.updater, self.running.get()) {
+        if let (Some(updater), Ok(running)) = (&mut self.updater, self.running.get()) {
             updater.bring(running, baseline, self.history.generation());
         }
     }
 
     /// Waits for what goes on beside the program.
     pub(super) fn finish(self) {
-        if let Some(updater) = self.updater.flatten() {
+        if let Some(updater) = self.updater {
             updater.finish();
         }
     }
@@ -244,9 +246,9 @@ impl Patcher {
     ) -> Result<(Step, bool), End> {
         let types = &mut self.types;
         let running = self.running.get()?;
-        if let Some(updater @ None) = &mut self.updater {
-            *updater =
-                Some(Updater::start(running, course.baseline, &self.program.memory, course.waiting.inbox.events()));
+        if self.update_binary && self.updater.is_none() {
+            let tell = course.waiting.inbox.events();
+            self.updater = Some(Updater::start(running, course.baseline, &self.program.memory, tell));
         }
         let mut delta = diff::compare(running, removed, added, &mut |objects| {
             types.read_ahead(objects.iter().copied());
