@@ -198,7 +198,7 @@ fn symbols(
     file_size: u64,
     machine: Machine,
 ) -> Result<Vec<Entry>, ObjectError> {
-    let describe = |number: usize, symbol: &Symbol| {
+    let describe = |number: usize, symbol: &Symbol, near: u32| {
         let kind = match symbol.st_type() {
             elf::STT_FILE | elf::STT_SECTION => return None,
             elf::STT_FUNC | elf::STT_GNU_IFUNC => SymbolKind::Function,
@@ -212,7 +212,7 @@ fn symbols(
             return None;
         }
         let (binding, unit) = match symbol.st_bind() {
-            elf::STB_LOCAL => (Binding::Local, files.partition_point(|file| (*file as usize) < number) as u32),
+            elf::STB_LOCAL => (Binding::Local, unit(files, number, near)),
             elf::STB_WEAK => (Binding::Weak, 0),
             _ => (Binding::Global, 0),
         };
@@ -221,6 +221,16 @@ fn symbols(
     };
     let is_noise = |name: &[u8]| machine == Machine::Aarch64 && is_mapping_symbol(name);
     gather::entries(table.symbols(), strings, file_size, describe, is_noise)
+}
+
+/// The unit of a local symbol: how many of `files` come before it. Neighbours are of one unit, mostly, so `near` is tried first.
+fn unit(files: &[u32], number: usize, near: u32) -> u32 {
+    let is_before = |file: &u32| (*file as usize) < number;
+    let (before, after) = files.split_at(files.len().min(near as usize));
+    if before.last().is_none_or(is_before) && !after.first().is_some_and(is_before) {
+        return before.len() as u32;
+    }
+    files.partition_point(is_before) as u32
 }
 
 /// AAELF64: `$x` and `$d`, alone or before a dot, say where instructions and data begin.
@@ -232,4 +242,21 @@ fn imports(dynamic: &Symbols<'_>, strings: &[u8], file_size: u64) -> Result<Vec<
     let undefined = dynamic.iter().filter(|symbol| symbol.st_shndx.get(LE) == elf::SHN_UNDEF);
     let names = undefined.map(|symbol| symbol.st_name.get(LE)).filter(|name| *name != 0);
     gather::sorted_names(names, strings, file_size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_the_same_wherever_it_is_looked_for_first() {
+        let files = [1, 4, 5, 9];
+        let expected = [0, 0, 1, 1, 1, 2, 3, 3, 3, 3, 4];
+        for (number, expected) in expected.into_iter().enumerate() {
+            for near in 0..7 {
+                assert_eq!(unit(&files, number, near), expected, "of {number}, near {near}");
+            }
+        }
+        assert_eq!(unit(&[], 3, 2), 0);
+    }
 }

@@ -22,7 +22,8 @@ pub(super) struct Unnamed {
     pub(super) tag: Tag,
 }
 
-/// The entries of `symbols`, of which `describe` says what they are; it is given their numbers as well.
+/// The entries of `symbols`, of which `describe` says what they are; it is given their numbers as well, and the unit that it
+/// said of one shortly before, or 0.
 ///
 /// # Errors
 /// If the names are longer than those of a real file can be.
@@ -30,12 +31,13 @@ pub(super) fn entries<S: Sync>(
     symbols: &[S],
     strings: &[u8],
     file_size: u64,
-    describe: impl Fn(usize, &S) -> Option<Unnamed> + Sync + Send,
+    describe: impl Fn(usize, &S, u32) -> Option<Unnamed> + Sync + Send,
     is_noise: impl Fn(&[u8]) -> bool + Sync + Send,
 ) -> Result<Vec<Entry>, ObjectError> {
     let left = AtomicU64::new(file_size.saturating_mul(NAMES_TIMES));
-    let one = |budget: &mut Budget<'_>, number: usize, symbol: &S| {
-        let Some(found) = describe(number, symbol) else { return Entry::GONE };
+    let one = |(budget, unit): &mut (Budget<'_>, u32), number: usize, symbol: &S| {
+        let Some(found) = describe(number, symbol, *unit) else { return Entry::GONE };
+        *unit = found.tag.unit().max(*unit);
         if budget.is_spent() {
             return Entry::GONE;
         }
@@ -46,7 +48,7 @@ pub(super) fn entries<S: Sync>(
         }
         Entry { addr: found.addr, size: found.size, name: found.name, hash: hash(name), tag: found.tag }
     };
-    let entries = several::map(symbols, || Budget { left: &left, spent: 0 }, one);
+    let entries = several::map(symbols, || (Budget { left: &left, spent: 0 }, 0), one);
     if left.load(Ordering::Relaxed) == 0 { Err(overlap()) } else { Ok(entries) }
 }
 

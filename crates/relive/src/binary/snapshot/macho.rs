@@ -299,7 +299,7 @@ fn symbols(
     let mut starts: Vec<u64> =
         table.iter().filter(|symbol| part_of(symbol).is_some()).map(|symbol| symbol.n_value.get(LE)).collect();
     several::sort(&mut starts);
-    let describe = |_: usize, symbol: &Symbol| {
+    let describe = |_: usize, symbol: &Symbol, _: u32| {
         let part = part_of(symbol)?;
         let addr = symbol.n_value.get(LE);
         let next = starts.get(starts.partition_point(|start| *start <= addr)).copied().unwrap_or(u64::MAX);

@@ -78,7 +78,7 @@ impl Snapshot {
     /// If it is not a well-formed executable or shared library; the error names the step.
     pub fn read(data: Bytes) -> Result<Snapshot, ObjectError> {
         let index = Bytes::new(write::image(formats::read(&data)?)?);
-        let (header, layout) = Header::open(&index)?;
+        let (header, layout) = Header::read(&index)?;
         Ok(Snapshot::new(data, index, header, layout))
     }
 

@@ -118,6 +118,8 @@ fn write_symbols(symbols: Vec<Entry>, order: Vec<u32>, parts: &mut Parts<'_>) ->
         put(tags, row.iter().map(|entry| entry.tag.0.to_le_bytes()));
         hashes.iter_mut().zip(&row).for_each(|(place, entry)| *place = entry.hash);
     });
+    several::free(symbols);
+    several::free(order);
     hashes
 }
 
