@@ -81,10 +81,10 @@ fn value(number: usize) -> u64 {
 }
 
 #[test]
-#[ignore = "a patch a second"]
+#[ignore = "500 patches"]
 fn threads_that_are_made_meanwhile_begin_with_the_new_values() {
     let asked = std::env::var("RELIVE_PATCHES").ok().and_then(|text| text.parse().ok());
-    let patches: usize = asked.unwrap_or(120);
+    let patches: usize = asked.unwrap_or(500);
     let scratch = Scratch::new("threads");
     scratch.write("Cargo.toml", MANIFEST);
     scratch.write("src/main.rs", MAIN);

@@ -5,7 +5,7 @@
 //!
 //! What the program must not notice (`tracee`, `restart`): signals that arrive during the stop are delivered once
 //! and in order afterwards, a stopped job stays stopped, and a blocking call that gave up because of the stop alone is
-//! made again. Relative timeouts of such calls start anew.
+//! made again, `epoll_wait` with what is left of its limit (`waits`). Limits of other such calls start anew.
 //!
 //! A thread of its own does the tracing (`tracer`), because the kernel ties a stop to the thread that made it: when
 //! that thread ends, even a thread of the program that could not be stopped in time is surely let go. It runs at
@@ -16,6 +16,7 @@ mod siblings;
 mod stack;
 mod tracee;
 pub(crate) mod tracer;
+mod waits;
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::{Result, status, sys};
 use siblings::Siblings;
 use tracee::Tracees;
 use tracer::Tracer;
+use waits::Waits;
 
 /// Bytes below the stack pointer that code may use without moving it.
 const RED_ZONE: u64 = 128;
@@ -137,9 +139,10 @@ pub struct Stopped {
 /// allow it, `Gone` if the program has ended or was replaced. In every case all threads run again.
 pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
     let siblings = Siblings::look(memory.pid())?;
-    let (to_stop, deadline) = (memory.clone(), options.deadline);
+    let (to_stop, deadline, waits) = (memory.clone(), options.deadline, Waits::look(memory.pid()));
     let of = format!("process {}", memory.pid());
-    let (tracer, threads) = Tracer::begin(of, move |hand_over| stop_threads(&to_stop, deadline, hand_over))?.wait()?;
+    let (tracer, threads) =
+        Tracer::begin(of, move |hand_over| stop_threads(&to_stop, &waits, deadline, hand_over))?.wait()?;
     // Dropped with an error, it lets all threads go.
     let stopped = Stopped { threads, memory: memory.clone(), tracer };
     siblings.look_again()?;
@@ -147,11 +150,16 @@ pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
 }
 
 /// The whole life of the tracing thread.
-fn stop_threads(memory: &Memory, deadline: Duration, hand_over: &dyn Fn(Result<Vec<Thread>>)) -> Result<Duration> {
+fn stop_threads(
+    memory: &Memory,
+    waits: &Waits,
+    deadline: Duration,
+    hand_over: &dyn Fn(Result<Vec<Thread>>),
+) -> Result<Duration> {
     // Without the permission the stop only takes longer when the program keeps all processors busy.
     let _ = sys::raise_priority();
     sys::nap_exactly();
-    let mut tracees = Tracees::new(memory);
+    let mut tracees = Tracees::new(memory, waits);
     let began = Instant::now();
     hand_over(tracees.stop_all(began + deadline));
     tracees.release()?;

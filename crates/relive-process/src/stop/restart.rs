@@ -4,7 +4,9 @@
 //! program at once, which documents say only happens with a handled signal, and programs rely on that. Their result is
 //! still in the register when the thread is stopped. It is exchanged for the one by which the kernel knows a call that is
 //! to be made again unless a handler runs first (`ERESTARTNOHAND`, `arch/x86/kernel/signal.c`). So the kernel decides when
-//! the thread goes on, and a signal that comes in the last moment ends the call as it should. Relative timeouts start anew.
+//! the thread goes on, and a signal that comes in the last moment ends the call as it should. `epoll_wait` and `epoll_pwait`
+//! wait for what is left of their limit, where that is known ([`waits`]); limits of other such calls start anew, as they
+//! lie in the program's memory or in the kernel's.
 //!
 //! One moment is the kernel's alone, after any stop by anybody: a thread that it has set back to before its call may have to
 //! wait for a processor. A signal that comes then runs its handler before the call is made, like one that came before the
@@ -14,6 +16,7 @@ use std::io;
 
 use relive_wire::LiveAddr;
 
+use super::waits::{self, Waits};
 use crate::memory::Memory;
 use crate::sys;
 
@@ -53,6 +56,7 @@ const INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 /// Has the stopped thread `tid`, which has these `registers`, make its call again if no handler runs when it is let go.
 pub(super) fn repeat_interrupted_call(
     memory: &Memory,
+    waits: &Waits,
     tid: u32,
     mut registers: libc::user_regs_struct,
 ) -> io::Result<()> {
@@ -66,5 +70,10 @@ pub(super) fn repeat_interrupted_call(
         return Ok(());
     }
     registers.rax = (-ERESTARTNOHAND).cast_unsigned();
+    if waits::CALLS.contains(&registers.orig_rax.cast_signed())
+        && let Some(left) = waits.left(memory.pid(), tid, registers.rip, registers.r10 as i32)
+    {
+        registers.r10 = u64::from(left.cast_unsigned());
+    }
     sys::set_registers(tid, &registers)
 }

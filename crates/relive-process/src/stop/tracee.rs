@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use super::waits::Waits;
 use super::{Registers, Thread, restart};
 use crate::memory::Memory;
 use crate::status::{self, Status};
@@ -41,6 +42,7 @@ enum State {
 /// The threads of one process that the calling thread traces.
 pub(super) struct Tracees<'a> {
     memory: &'a Memory,
+    waits: &'a Waits,
     pid: u32,
     /// In the order in which they were found.
     order: Vec<u32>,
@@ -52,9 +54,10 @@ pub(super) struct Tracees<'a> {
 }
 
 impl<'a> Tracees<'a> {
-    pub(super) fn new(memory: &'a Memory) -> Tracees<'a> {
+    pub(super) fn new(memory: &'a Memory, waits: &'a Waits) -> Tracees<'a> {
         Tracees {
             memory,
+            waits,
             pid: memory.pid(),
             order: Vec::new(),
             states: HashMap::new(),
@@ -100,7 +103,8 @@ impl<'a> Tracees<'a> {
         for (tid, state) in self.order.iter().filter_map(|tid| Some((*tid, *self.states.get(tid)?))) {
             let State::Stopped { signal } = state else { continue };
             let known = self.registers.get(&tid).copied().map_or_else(|| sys::registers(tid), Ok);
-            let prepared = known.and_then(|known| restart::repeat_interrupted_call(self.memory, tid, known));
+            let prepared =
+                known.and_then(|known| restart::repeat_interrupted_call(self.memory, self.waits, tid, known));
             for (step, outcome) in [("repeat the call", prepared), ("let go", sys::detach(tid, signal))] {
                 match outcome {
                     // It was killed while it was stopped.

@@ -57,7 +57,7 @@ pub(crate) fn read(object: &Object) -> Result<FrameTable, ObjectError> {
     let found = object.sections.iter().enumerate().filter(|(_, section)| section.role == Role::EhFrame);
     for (index, _) in found {
         if table.section.is_some() {
-            return Err(ObjectError("two `.eh_frame` sections".into()));
+            return Err(ObjectError(format!("two `.eh_frame` sections, the second is section {index}")));
         }
         table.section = Some(SectionId(index as u32));
     }

@@ -10,6 +10,7 @@ use relive_wire::LiveAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::binary::address::Slide;
+use crate::binary::names;
 use crate::binary::object::{Binding, NameId, Object, SymbolId, SymbolKind};
 use crate::binary::snapshot::{BinarySymbol, Snapshot};
 
@@ -36,6 +37,9 @@ pub struct Definition {
     /// The symbol in it.
     pub symbol: SymbolId,
 }
+
+/// Hidden names that linkers and start files define in each executable.
+const LINKERS: [&str; 5] = ["__dso_handle", "__ehdr_start", "_DYNAMIC", "_GLOBAL_OFFSET_TABLE_", "__TMC_END__"];
 
 /// Code of a function in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +201,20 @@ impl Running {
             let object = self.object(definition.object);
             object.is_some_and(|new| new.object.symbol(definition.symbol).binding != Binding::Local)
         })
+    }
+
+    /// Whether all that the executable has under a name that anybody could choose is private to an object: static functions
+    /// and variables of C, labels of assembly. Another object's reference is to something else of that name. A hidden name is
+    /// private in an executable as well; who finds it defined in a library has to believe that.
+    #[must_use]
+    pub fn is_private(&self, id: NameId, name: &str) -> bool {
+        let mut found = self.exe.symbols(name).peekable();
+        found.peek().is_some()
+            && found.all(|symbol| symbol.binding == Binding::Local && !self.exe.unit_name(symbol.unit).is_empty())
+            && !LINKERS.contains(&name)
+            && !self.is_overlaid(id)
+            && !self.is_visible_item(id)
+            && !names::is_mangled(name)
     }
 
     /// Whether a patch has said something about the name.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::arch::RelocKind;
+use crate::binary::names;
 use crate::binary::object::{
     Binding, NameId, Object, Place, Reloc, Role, Section, SectionId, Symbol, SymbolId, SymbolKind,
 };
@@ -13,7 +14,7 @@ use crate::diff::delta::{Delta, Fate};
 use crate::diff::reach::{
     FunctionIndex, Libraries, ObjectIndex, Piece, PieceIndex, PlannedData, PlannedFunction, Problem, Reach, Referent,
 };
-use crate::diff::running::{Live, LiveFunction, Running};
+use crate::diff::running::{Definition, Live, LiveFunction, Running};
 use crate::diff::threads::{PlannedThreadLocal, ThreadPlan, ThreadRoom};
 
 /// Follows the references of `delta`'s changed functions. New thread-locals get places in `thread_room`.
@@ -369,7 +370,13 @@ impl Walk<'_> {
             let at = self.adopt(&object, true);
             return self.local_item(&object, at, defined);
         }
-        let stays = self.running.definitions(id).iter().find(|def| !self.delta.removed.contains(&def.object)).copied();
+        let is_seen = |definition: &&Definition| {
+            let object = self.running.object(definition.object);
+            object.is_some_and(|new| new.object.symbol(definition.symbol).binding != Binding::Local)
+                || names::is_mangled(name)
+        };
+        let stay = self.running.definitions(id).iter().filter(|def| !self.delta.removed.contains(&def.object));
+        let stays = { stay }.find(is_seen).copied();
         if let Some(definition) = stays
             && let Some(new) = self.running.object(definition.object)
         {
@@ -377,7 +384,8 @@ impl Walk<'_> {
             let at = self.adopt(&object, true);
             return self.local_item(&object, at, definition.symbol);
         }
-        if let Some(referent) = self.live(id, name) {
+        let is_private = self.running.is_private(id, name) && matches!(self.libraries.member(id), Ok(None));
+        if !is_private && let Some(referent) = self.live(id, name) {
             return referent;
         }
         if self.running.exe.imports(name) {

@@ -397,7 +397,14 @@ impl Buffer {
             self.key_address(key).ok_or_else(|| LinkError(format!("`{}` has no address", self.key_text(key))))?;
         Ok(match kind {
             WordKind::Address | WordKind::Descriptor => addr,
-            WordKind::ThreadOffset => addr.wrapping_sub(self.thread_pointer),
+            WordKind::ThreadOffset => {
+                let offset = addr.wrapping_sub(self.thread_pointer);
+                if i32::try_from(offset.cast_signed()).is_err() {
+                    let name = self.key_text(key);
+                    return Err(LinkError(format!("`{name}` is no thread-local of this program's own block")));
+                }
+                offset
+            }
         })
     }
 

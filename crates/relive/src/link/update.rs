@@ -15,6 +15,9 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use object::LittleEndian as LE;
+use object::elf;
+use object::read::elf::ProgramHeader as _;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::binary::address::LinkAddr;
@@ -22,12 +25,12 @@ use crate::binary::bytes::Bytes;
 use crate::binary::object::{Binding, NameId, Object, Place, Section, SectionId, Symbol, SymbolId, SymbolKind};
 use crate::diff::reach::Libraries;
 use crate::diff::running::{Body, Live};
-use crate::diff::{NewObject, Running, has_list, is_gathered};
+use crate::diff::{NewObject, ObjectKey, Running, has_list, is_gathered};
 use crate::link::globals::{self, Globals};
 use crate::link::host::{self, Imports, PERSONALITY_WORD, check_fields, is_mangled, is_variable};
 use crate::link::{FileStep, LinkError};
 use exe::Exe;
-use image::Image;
+use image::{Image, PAGE};
 
 /// The thread pointer, on the scale on which thread-locals have addresses: out of reach of everything else.
 const THREAD_POINTER: u64 = 1 << 44;
@@ -52,12 +55,13 @@ pub fn steps<'d>(
     }
     let exe = Exe::read(data)?;
     let mut draft = Draft::empty(original, &exe);
+    draft.stay.clone_from(&exchange.keys);
     for object in &exchange.new {
         draft.check_sections(object, |_| false)?;
         draft.globals.add(&draft.objects, object, false);
         draft.objects.push(Arc::clone(object));
     }
-    draft.replace(&exchange, libraries)?;
+    draft.replace(&exchange)?;
     draft.follow(libraries)?;
     let image = Image::link(&draft)?;
     file::steps(&draft, &image)
@@ -68,6 +72,8 @@ struct Exchange<'a> {
     new: Vec<Arc<Object>>,
     old: Vec<&'a Object>,
     kept: Vec<&'a Object>,
+    /// Those of `kept`, among the executable's objects.
+    keys: FxHashSet<ObjectKey>,
 }
 
 impl<'a> Exchange<'a> {
@@ -78,16 +84,18 @@ impl<'a> Exchange<'a> {
             Arc::ptr_eq(&old.object, &new.object) || **old.object.data() == **new.object.data()
         };
         let (mut old, mut kept, mut stay) = (Vec::new(), Vec::new(), FxHashSet::default());
-        for (_, object) in original.objects() {
+        let mut keys = FxHashSet::default();
+        for (number, object) in original.objects() {
             if now.get(&key(object)).is_some_and(|new| is_same(object, new)) {
                 kept.push(&*object.object);
                 stay.insert(key(object));
+                keys.insert(number);
             } else {
                 old.push(&*object.object);
             }
         }
         let new = current.iter().filter(|object| !stay.contains(&key(object)));
-        Exchange { new: new.map(|object| Arc::clone(&object.object)).collect(), old, kept }
+        Exchange { new: new.map(|object| Arc::clone(&object.object)).collect(), old, kept, keys }
     }
 
     fn is_nothing(&self) -> bool {
@@ -116,6 +124,8 @@ struct Draft<'a, 'd> {
     globals: Globals,
     /// Members that were taken, by name.
     members: FxHashSet<String>,
+    /// Objects that both builds have, of which parts that the executable has not got may come along.
+    stay: FxHashSet<ObjectKey>,
     /// What comes along.
     kept: BTreeSet<Part>,
     /// Parts of members that the executable has already.
@@ -160,6 +170,7 @@ impl<'a, 'd> Draft<'a, 'd> {
             objects: Vec::new(),
             globals: Globals::default(),
             members: FxHashSet::default(),
+            stay: FxHashSet::default(),
             kept: BTreeSet::new(),
             bound: BTreeMap::new(),
             in_place: BTreeMap::new(),
@@ -184,7 +195,7 @@ impl<'a, 'd> Draft<'a, 'd> {
     }
 
     /// Finds what unchanged code refers to in objects that go, and what takes its place.
-    fn replace(&mut self, exchange: &Exchange, libraries: &mut dyn Libraries) -> Result<(), LinkError> {
+    fn replace(&mut self, exchange: &Exchange) -> Result<(), LinkError> {
         let undefined = |symbol: &&Symbol| symbol.place == Place::Undefined;
         let wanted: FxHashSet<NameId> =
             exchange.kept.iter().flat_map(|object| object.symbols.iter().filter(undefined)).map(|one| one.id).collect();
@@ -201,41 +212,53 @@ impl<'a, 'd> Draft<'a, 'd> {
                     continue;
                 }
                 if let Some(live) = self.live(symbol.id, name)?.filter(|_| seen.insert(symbol.id)) {
-                    let provided = still.contains(&symbol.id) || self.member(symbol.id, libraries)?.is_some();
-                    self.replace_one(symbol.id, name, live, provided)?;
+                    self.replace_one(symbol.id, name, live)?;
                 }
             }
         }
+        let exports = exchange.old.iter().chain(&exchange.kept).flat_map(|object| definitions(object));
+        let exports = { exports }.any(|(_, name)| self.exe.exports(name));
         for object in &self.objects {
             let of_others = |(symbol, name): &(&Symbol, &str)| {
                 let is_new = !had.contains(&symbol.id) && !still.contains(&symbol.id);
                 is_new && is_known_to_all(name) && !name.starts_with(PERSONALITY_WORD)
             };
             for (symbol, name) in definitions(object).filter(of_others) {
-                if self.live(symbol.id, name)?.is_some() || self.exe.import(name).is_some() {
+                let is_private = self.original.is_private(symbol.id, name);
+                if !is_private && self.live(symbol.id, name)?.is_some() || self.exe.import(name).is_some() {
                     return Err(LinkError(format!(
                         "`{name}` is defined now, and the executable has it from elsewhere"
                     )));
+                }
+                if wanted.contains(&symbol.id) {
+                    return Err(LinkError(format!(
+                        "`{name}` is defined now, and unchanged code was linked without it"
+                    )));
+                }
+                if exports {
+                    return Err(LinkError(format!("`{name}` is new, and the executable exports what it defines")));
                 }
             }
         }
         Ok(())
     }
 
-    fn replace_one(&mut self, id: NameId, name: &str, live: Live, provided: bool) -> Result<(), LinkError> {
+    fn replace_one(&mut self, id: NameId, name: &str, live: Live) -> Result<(), LinkError> {
         let place = self.globals.get(id).and_then(|(index, symbol)| {
             let symbol = self.objects.get(index)?.symbol(symbol);
             let Place::In(section, offset) = symbol.place else { return None };
             Some(((index, section), offset, symbol.size))
         });
         let Some((part, offset, size)) = place else {
-            if provided {
-                return Ok(());
-            }
             return Err(LinkError(format!("unchanged code refers to `{name}`, which is defined no more")));
         };
         match &live {
             Live::Function(function) => {
+                if function.bodies.is_empty() {
+                    return Err(LinkError(format!(
+                        "`{name}` is none of the program's own functions in the executable"
+                    )));
+                }
                 let bodies = function.bodies.iter();
                 let one = |body: &Body| Redirect { entry: LinkAddr(body.addr.0), size: body.size, to: part, offset };
                 self.redirects.extend(bodies.map(one));
@@ -258,9 +281,15 @@ impl<'a, 'd> Draft<'a, 'd> {
         (offset, size): (u64, u64),
         (at, old_size): (u64, u64),
     ) -> Result<(), LinkError> {
-        let section_size = self.objects.get(part.0).map_or(0, |object| object.section(part.1).size);
+        let section = self.objects.get(part.0).map(|object| object.section(part.1));
+        let (section_size, align) = section.map_or((0, 1), |section| (section.size, section.align));
         if offset != 0 || size != section_size || size != old_size {
             return Err(LinkError(format!("unchanged code refers to `{name}`, which has another size now")));
+        }
+        let block = self.exe.segment(elf::PT_TLS).map_or(1, |block| block.p_align(LE));
+        let most = if at >= THREAD_POINTER / 2 { block } else { PAGE };
+        if align > most {
+            return Err(LinkError(format!("`{name}` is aligned to {align} bytes, which its old place may not be")));
         }
         self.in_place.insert(part, at);
         Ok(())
@@ -308,12 +337,18 @@ impl<'a, 'd> Draft<'a, 'd> {
         if name.is_empty() || self.outside.contains_key(&symbol.id) {
             return Ok(None);
         }
-        let at = if let Some(live) = self.live(symbol.id, name)?.filter(|_| !self.gone.contains(&symbol.id)) {
+        let is_private = self.original.is_private(symbol.id, name) && self.member(symbol.id, libraries)?.is_none();
+        let live = if is_private { None } else { self.live(symbol.id, name)? };
+        let at = if let Some(live) = live.filter(|_| !self.gone.contains(&symbol.id)) {
             address(&live)
+        } else if let Some((name, object)) = self.unlinked(symbol.id) {
+            self.take(name, object)?;
+            return Ok(self.globals.section_of(&self.objects, index, id));
         } else if self.exe.import(name).is_some() {
             self.imports.add(name)
         } else if let Some((member, data)) = self.member(symbol.id, libraries)? {
-            self.take(member, data)?;
+            let object = Object::parse(data).map_err(|why| LinkError(format!("`{member}`: {why}")))?;
+            self.take(member, Arc::new(object))?;
             return Ok(self.globals.section_of(&self.objects, index, id));
         } else if let Some(at) = self.new_import(name, libraries)? {
             at
@@ -330,14 +365,21 @@ impl<'a, 'd> Draft<'a, 'd> {
         libraries.member(id).map_err(LinkError)
     }
 
-    /// Takes a member of a library in. Functions and variables of it that the executable has stay the executable's.
-    fn take(&mut self, name: String, data: Bytes) -> Result<(), LinkError> {
+    /// The object of the program that defines what its linker left out, because nothing referred to it; and a name for it.
+    fn unlinked(&self, id: NameId) -> Option<(String, Arc<Object>)> {
+        let definitions = self.original.definitions(id).iter().filter(|one| self.stay.contains(&one.object));
+        let mut objects = definitions.filter_map(|one| Some((one, self.original.object(one.object)?)));
+        let (_, found) = objects.find(|(one, new)| new.object.symbol(one.symbol).binding != Binding::Local)?;
+        Some((format!("codegen unit {} {}", found.unit, found.cgu), Arc::clone(&found.object)))
+    }
+
+    /// Takes an object in. Functions and variables of it that the executable has stay the executable's.
+    fn take(&mut self, name: String, object: Arc<Object>) -> Result<(), LinkError> {
         if self.members.contains(&name) {
             return Ok(());
         }
-        let object = Object::parse(data).map_err(|why| LinkError(format!("`{name}`: {why}")))?;
         self.check_sections(&object, |list| has_list(&self.original.exe, &object, list))?;
-        let (index, object) = (self.objects.len(), Arc::new(object));
+        let index = self.objects.len();
         for number in 0..object.sections.len() as u32 {
             let part = (index, SectionId(number));
             self.bound.extend(self.had(&object, part.1)?.map(|at| (part, at)));

@@ -132,6 +132,8 @@ pub(super) struct KnownLibraries {
     paths: FxHashSet<PathBuf>,
     memory: Memory,
     exported: Option<FxHashSet<NameId>>,
+    /// The shared objects, if they were asked for while the program was there.
+    shared: Option<Vec<Bytes>>,
 }
 
 impl KnownLibraries {
@@ -145,7 +147,7 @@ impl KnownLibraries {
             }
             Ok(index)
         });
-        KnownLibraries { archives, paths: known, memory, exported: None }
+        KnownLibraries { archives, paths: known, memory, exported: None, shared: None }
     }
 
     /// Takes in those of `paths` that came with a later build: dependencies that the program did not have.
@@ -157,6 +159,11 @@ impl KnownLibraries {
             }
         }
         Ok(())
+    }
+
+    /// Remembers the shared objects of the process: it may have ended when somebody asks.
+    pub(super) fn remember_shared(&mut self) {
+        self.shared = Some(self.read_shared());
     }
 
     fn read_shared(&self) -> Vec<Bytes> {
@@ -187,6 +194,6 @@ impl Libraries for KnownLibraries {
     }
 
     fn shared_objects(&mut self) -> Vec<Bytes> {
-        self.read_shared()
+        self.shared.clone().unwrap_or_else(|| self.read_shared())
     }
 }

@@ -248,7 +248,7 @@ impl Patcher {
         let running = self.running.get()?;
         if self.update_binary && self.updater.is_none() {
             let tell = course.waiting.inbox.events();
-            self.updater = Some(Updater::start(running, course.baseline, &self.program.memory, tell));
+            self.updater = Some(Updater::start(running, course.baseline, &self.program, tell));
         }
         let mut delta = diff::compare(running, removed, added, &mut |objects| {
             types.read_ahead(objects.iter().copied());

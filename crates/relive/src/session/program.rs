@@ -54,7 +54,7 @@ pub(super) struct Program {
     /// Which folder that is.
     folder_is: FolderId,
     /// The executable that was started.
-    exe: FileId,
+    pub(super) exe: FileId,
 }
 
 impl Program {

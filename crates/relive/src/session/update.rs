@@ -15,7 +15,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use relive_process::FileId;
-use relive_process::memory::Memory;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::Error;
@@ -26,6 +25,7 @@ use crate::diff::{NewObject, ObjectKey, Running};
 use crate::link::update;
 use crate::load;
 use crate::session::known::KnownLibraries;
+use crate::session::program::Program;
 use crate::tell::Event;
 
 /// What runs after a switch.
@@ -49,13 +49,14 @@ impl Updater {
     pub(super) fn start(
         running: &Running,
         baseline: &Baseline,
-        memory: &Memory,
+        program: &Program,
         tell: impl Fn(Event) + Send + 'static,
     ) -> Updater {
         let (jobs, waiting) = mpsc::channel();
         let (exe, objects) = (Arc::clone(&running.exe), running.objects().map(|(_, object)| object.clone()).collect());
-        let libraries = KnownLibraries::start(baseline, memory.clone());
-        let place = Place::of(baseline);
+        let mut libraries = KnownLibraries::start(baseline, program.memory.clone());
+        libraries.remember_shared();
+        let place = Place::of(baseline, program.exe);
         let thread = thread::spawn(move || work(exe, objects, libraries, place, &waiting, &tell));
         Updater { jobs, thread, last: keys(running) }
     }
@@ -110,8 +111,10 @@ fn work(
 struct Place {
     /// The name by which it is started.
     file: PathBuf,
-    /// Our own name of the file that was started: a hard link.
-    original: PathBuf,
+    /// The file that was started.
+    running: FileId,
+    /// Where our own builds put what they link; cargo gives it the other name.
+    built: PathBuf,
     /// Where the file that runs goes: a program finds its own file by name, for backtraces.
     started: PathBuf,
     /// A name for a file that is being written.
@@ -121,11 +124,12 @@ struct Place {
 }
 
 impl Place {
-    fn of(baseline: &Baseline) -> Place {
+    fn of(baseline: &Baseline, running: FileId) -> Place {
         let name = baseline.run_exe.file_name().unwrap_or_default();
         Place {
             file: baseline.run_exe.clone(),
-            original: baseline.exe.clone(),
+            running,
+            built: baseline.exe.clone(),
             started: baseline.relive_dir.join("started").join(name),
             unfinished: baseline.relive_dir.join("executable").with_extension(files::UNFINISHED),
             ours: None,
@@ -138,33 +142,46 @@ impl Place {
         objects: &[NewObject],
         libraries: &mut KnownLibraries,
     ) -> Result<(), Error> {
-        let data = files::map(&self.original)?;
-        let steps = update::steps(original, &data, objects, libraries);
+        let steps = update::steps(original, original.exe.data(), objects, libraries);
         let steps = steps.map_err(|why| Error::Denied(format!("the copy cannot be made: {why}")))?;
-        let now = FileId::of(&self.file).map_err(|why| Error::file(&self.file, "look at", why))?;
-        let same = |other: &FileId| (other.dev, other.ino) == (now.dev, now.ino);
-        if self.ours.as_ref().is_some_and(same) {
-            self.write(&self.unfinished, steps)?;
-            let put = fs::rename(&self.unfinished, &self.file);
-            put.map_err(|why| Error::file(&self.file, "put in place", why))?;
-        } else if FileId::of(&self.original).is_ok_and(|started| same(&started)) {
-            if let Some(folder) = self.started.parent() {
-                fs::create_dir_all(folder).map_err(|why| Error::file(folder, "create", why))?;
-            }
-            self.write(&self.started, steps)?;
-            renameat_with(CWD, &self.file, CWD, &self.started, RenameFlags::EXCHANGE).map_err(|why| {
-                let help = "its file system may not be able to exchange two files";
-                Error::file(&self.file, "put in place", format!("{why}; {help}"))
-            })?;
-        } else {
-            return Err(Error::Denied("another build has put a file of its own there".into()));
+        let now = self.now()?;
+        let is_running = now == self.running;
+        let is_built = FileId::of(&self.built).is_ok_and(|built| built == now);
+        if !is_running && !is_built && self.ours != Some(now) {
+            return Err(another_build());
         }
-        self.ours = Some(FileId::of(&self.file).map_err(|why| Error::file(&self.file, "look at", why))?);
+        // The running program finds the file that it was started from by a name of its own.
+        let new = if is_running { &self.started } else { &self.unfinished };
+        if let Some(folder) = new.parent() {
+            fs::create_dir_all(folder).map_err(|why| Error::file(folder, "create", why))?;
+        }
+        let written = self.write(new, steps)?;
+        self.exchange(new)?;
+        if !FileId::of(new).is_ok_and(|old| old == now) {
+            // A build has put its file there meanwhile: that is the one to stay.
+            self.exchange(new)?;
+            return Err(another_build());
+        }
+        if !is_running {
+            let _ = fs::remove_file(new); // what is left of it is overwritten the next time
+        }
+        self.ours = Some(written);
         Ok(())
     }
 
-    /// Writes a new file, which can be executed as the original can, and reads it again.
-    fn write(&self, path: &Path, steps: Vec<crate::link::FileStep<'_>>) -> Result<(), Error> {
+    fn now(&self) -> Result<FileId, Error> {
+        FileId::of(&self.file).map_err(|why| Error::file(&self.file, "look at", why))
+    }
+
+    fn exchange(&self, new: &Path) -> Result<(), Error> {
+        renameat_with(CWD, &self.file, CWD, new, RenameFlags::EXCHANGE).map_err(|why| {
+            let help = "its file system may not be able to exchange two files";
+            Error::file(&self.file, "put in place", format!("{why}; {help}"))
+        })
+    }
+
+    /// Writes a new file, which can be executed as the old one can, and reads it again.
+    fn write(&self, path: &Path, steps: Vec<crate::link::FileStep<'_>>) -> Result<FileId, Error> {
         let failed = |why: io::Error| Error::file(path, "write", why);
         match fs::remove_file(path) {
             Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(failed(why)),
@@ -172,10 +189,15 @@ impl Place {
         }
         let file = File::options().read(true).write(true).create_new(true).open(path).map_err(failed)?;
         load::perform(&file, steps).map_err(failed)?;
-        let mode = fs::metadata(&self.original).map_err(failed)?.permissions().mode();
+        let mode = fs::metadata(&self.file).map_err(failed)?.permissions().mode();
         file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
+        let written = FileId::from(&file.metadata().map_err(failed)?);
         drop(file);
         let read = Snapshot::read(files::map(path)?);
-        read.map(|_| ()).map_err(|why| Error::file(path, "read again", why))
+        read.map(|_| written).map_err(|why| Error::file(path, "read again", why))
     }
+}
+
+fn another_build() -> Error {
+    Error::Denied("another build has put a file of its own there".into())
 }

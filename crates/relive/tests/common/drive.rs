@@ -43,14 +43,16 @@ fn seconds() -> Option<Duration> {
     Some(Duration::from_secs(text.parse().expect("RELIVE_FUZZ_SECONDS is a number of seconds")))
 }
 
-/// Runs `target` on `seeds` as they are and on [`iterations`]`(usual)` damaged copies of them.
+/// Runs `target` on `seeds` as they are and on [`iterations`]`(usual)` damaged copies of them, or a few more.
 ///
 /// # Panics
 /// If `target` did on one of them, or was slow or greedy.
 pub(crate) fn survives(name: &'static str, seeds: Vec<Seed>, usual: usize, target: impl Fn(&[u8]) + Send + 'static) {
-    let count = iterations(usual) / seeds.len();
+    let whole = iterations(usual);
+    let count = whole.div_ceil(seeds.len());
     run(name, move |watch| {
         for seed in &seeds {
+            let before = watch.tried;
             watch.try_one(&format!("{}, unharmed", seed.name), &seed.bytes, &target);
             for bytes in seed.prefixes(count / 4) {
                 watch.try_one(&format!("{}, first {} bytes", seed.name, bytes.len()), &bytes, &target);
@@ -58,10 +60,14 @@ pub(crate) fn survives(name: &'static str, seeds: Vec<Seed>, usual: usize, targe
             for (at, bytes) in seed.giants(count / 4).iter().enumerate() {
                 watch.try_one(&format!("{}, giant number {at}", seed.name), bytes, &target);
             }
-            for number in 0..count as u64 / 2 {
+            // There are only so many of those; the others are mutants, half of them at least.
+            let mutants = (count + 1).saturating_sub(watch.tried - before).max(count / 2);
+            for number in 0..mutants as u64 {
                 watch.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), &target);
             }
         }
+        assert!(watch.tried > whole, "{} inputs", watch.tried);
+        eprintln!("{name}: {} inputs", watch.tried);
         watch.go_on(|watch, number| {
             for seed in &seeds {
                 watch.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), &target);

@@ -11,7 +11,7 @@ use object::{Object as _, ObjectSection as _};
 use relive::link::macho::compact_unwind::{DWARF_MODE_ARM64, DWARF_MODE_X86_64};
 
 /// A machine as clang and the linker call it, and its mode for functions that have an FDE.
-const MACHINES: [(&str, u8); 2] = [("arm64", DWARF_MODE_ARM64), ("x86_64", DWARF_MODE_X86_64)];
+pub(crate) const MACHINES: [(&str, u8); 2] = [("arm64", DWARF_MODE_ARM64), ("x86_64", DWARF_MODE_X86_64)];
 
 /// Frames of many sizes, with and without calls, of up to a dozen registers.
 fn c_source() -> String {
@@ -70,7 +70,7 @@ pub(crate) struct Linked {
     pub(crate) dump: String,
 }
 
-fn link(machine: &str, name: &str, source: &str, flags: &[&str]) -> Linked {
+pub(crate) fn link(machine: &str, name: &str, source: &str, flags: &[&str]) -> Linked {
     let name = format!("{name}-{machine}");
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compact_unwind").join(&name);
     fs::create_dir_all(&dir).unwrap();

@@ -4,6 +4,7 @@
 mod sysroot;
 
 mod build;
+mod data;
 mod frames;
 mod linked;
 mod section;

@@ -1,10 +1,13 @@
-// One blocking call per thread, for the matrix of calls. argv: BOARD KIND, KIND being `wake`, `deadline` or `signal`.
-// Words of the board: 0 ready, 1 number of calls, 2 go, 3 end, 4 another signal for calls that go on, 62 signals handled;
+// One blocking call per thread, for the matrix of calls. argv: BOARD KIND, KIND being `wake`, `deadline`, `signal` or `restart`;
+// in the last the handler has SA_RESTART, and what still blocks after it is woken.
+// Words of the board: 0 ready, 1 number of calls, 2 go, 3 end, 4 another signal for calls that go on, 5 wake what still blocks,
+// 62 signals handled;
 // 64 + 4 * i: state (1 inside, 2 done), result, errno, microseconds that the call took. The names of the calls go to `names`
 // beside the board, one per line.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/futex.h>
 #include <mqueue.h>
 #include <poll.h>
@@ -25,6 +28,7 @@
 #include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sem.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -36,7 +40,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WAKE, DEADLINE, SIGNAL };
+enum { WAKE, DEADLINE, SIGNAL, RESTART };
 static volatile uint64_t *board;
 static int kind;
 static char *folder;
@@ -113,8 +117,24 @@ static long m_recvmmsg(call *c) {
 }
 static long m_read_limit(call *c) { limit(c->ends[0], SO_RCVTIMEO); return limited(m_read(c)); }
 static long m_send_limit(call *c) { limit(c->ends[1], SO_SNDTIMEO); fill(c->ends[1]); return limited(send(c->ends[1], "x", 1, 0)); }
+static long m_readv_limit(call *c) { limit(c->ends[0], SO_RCVTIMEO); return limited(m_readv(c)); }
+static long m_recvmmsg_limit(call *c) { limit(c->ends[0], SO_RCVTIMEO); return limited(m_recvmmsg(c)); }
+static void full(call *c) { limit(c->ends[1], SO_SNDTIMEO); fill(c->ends[1]); }
+static long m_write_limit(call *c) { full(c); return limited(write(c->ends[1], "x", 1)); }
+static long m_writev_limit(call *c) { struct iovec v = {"x", 1}; full(c); return limited(writev(c->ends[1], &v, 1)); }
+static long m_sendmsg_limit(call *c) {
+    struct iovec v = {"x", 1}; struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+    full(c);
+    return limited(sendmsg(c->ends[1], &m, 0));
+}
+static long m_sendmmsg_limit(call *c) {
+    struct iovec v = {"x", 1}; struct mmsghdr m = {.msg_hdr = {.msg_iov = &v, .msg_iovlen = 1}};
+    full(c);
+    return limited(sendmmsg(c->ends[1], &m, 1, 0));
+}
 static long m_send(call *c) { fill(c->ends[1]); return send(c->ends[1], "x", 1, 0); }
 static long m_accept(call *c) { return accept(c->fd, 0, 0) >= 0 ? 1 : -1; }
+static long m_accept4(call *c) { limit(c->fd, SO_RCVTIMEO); return limited(accept4(c->fd, 0, 0, SOCK_CLOEXEC) >= 0 ? 1 : -1); }
 static long m_accept_limit(call *c) { limit(c->fd, SO_RCVTIMEO); return limited(m_accept(c)); }
 static struct sockaddr_un at(call *c) {
     struct sockaddr_un a = {AF_UNIX, ""};
@@ -206,7 +226,24 @@ static long m_semtimedop(call *c) { struct sembuf op = {1, -1, 0}; return semtim
 static void wake_semop(call *c) { struct sembuf op = {c->make == m_semtimedop, 1, 0}; semop(sems, &op, 1); }
 static long m_msgrcv(call *c) { struct { long type; char text[8]; } m; return msgrcv(queue, &m, 8, 1, 0) >= 0 ? 1 : -1; }
 static void wake_msgrcv(call *c) { struct { long type; char text[8]; } m = {1, "x"}; msgsnd(queue, &m, 1, 0); }
-static mqd_t mail;
+static int full_queue;
+static long m_msgsnd(call *c) {
+    static struct { long type; char text[4096]; } m = {1, "x"};
+    while (msgsnd(full_queue, &m, sizeof m.text, IPC_NOWAIT) == 0);
+    errno = 0;
+    return msgsnd(full_queue, &m, sizeof m.text, 0) ? -1 : 1;
+}
+static void wake_msgsnd(call *c) { static char room[sizeof(long) + 4096]; if (msgrcv(full_queue, room, 4096, 0, 0) < 0) die("msgrcv"); }
+static mqd_t mail, full_mail;
+static long m_mq_send(call *c) {
+    struct timespec now = {0, 0}, t;
+    while (mq_timedsend(full_mail, "x", 1, 0, &now) == 0); // a limit that is over: what there is room for
+    deadline(&t);
+    errno = 0;
+    int e = kind == DEADLINE ? mq_timedsend(full_mail, "x", 1, 0, &t) : mq_send(full_mail, "x", 1, 0);
+    return e == 0 ? 1 : errno == ETIMEDOUT ? 0 : -1;
+}
+static void wake_mq_send(call *c) { char room[64]; if (mq_receive(full_mail, room, sizeof room, 0) < 0) die("mq_receive"); }
 static long m_mq(call *c) {
     char room[64]; struct timespec t; deadline(&t);
     long n = kind == DEADLINE ? mq_timedreceive(mail, room, sizeof room, 0, &t) : mq_receive(mail, room, sizeof room, 0);
@@ -219,6 +256,12 @@ static long m_sigtimedwait(call *c) {
     return n > 0 ? 1 : errno == EAGAIN ? 0 : -1;
 }
 static long m_sigwaitinfo(call *c) { sigset_t s; siginfo_t i; sigemptyset(&s); sigaddset(&s, SIGUSR2); return sigwaitinfo(&s, &i) > 0 ? 1 : -1; }
+static long m_signalfd(call *c) {
+    struct signalfd_siginfo i; sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR2);
+    return read(signalfd(-1, &s, 0), &i, sizeof i) == sizeof i ? 1 : -1;
+}
+static long m_pause(call *c) { return pause(); }
+static long m_sigsuspend(call *c) { sigset_t s; sigemptyset(&s); return sigsuspend(&s); }
 static void wake_signal(call *c) { pthread_kill(c->thread, SIGUSR2); }
 static long m_waitpid(call *c) { int s; return waitpid(c->fd, &s, 0) == c->fd ? 1 : -1; }
 static long m_waitid(call *c) { siginfo_t i; return waitid(P_PID, c->fd, &i, WEXITED) == 0 ? 1 : -1; }
@@ -237,10 +280,26 @@ static void new_flock(call *c) {
     flock(c->fd, LOCK_EX);
 }
 static void wake_flock(call *c) { flock(c->fd, LOCK_UN); }
+static long m_setlkw(call *c) {
+    char p[256]; snprintf(p, sizeof p, "%s/range", folder);
+    struct flock f = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(open(p, O_RDWR | O_CREAT, 0600), F_OFD_SETLKW, &f) == 0 ? 1 : -1;
+}
+static void new_setlkw(call *c) {
+    char p[256]; snprintf(p, sizeof p, "%s/range", folder);
+    struct flock f = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    c->fd = open(p, O_RDWR | O_CREAT, 0600);
+    if (fcntl(c->fd, F_OFD_SETLK, &f)) die("F_OFD_SETLK");
+}
+static void wake_setlkw(call *c) { struct flock f = {.l_type = F_UNLCK, .l_whence = SEEK_SET}; if (fcntl(c->fd, F_OFD_SETLK, &f)) die("unlock"); }
 static long m_fifo(call *c) { char p[256]; snprintf(p, sizeof p, "%s/fifo", folder); return open(p, O_RDONLY) >= 0 ? 1 : -1; }
 static void new_fifo(call *c) { char p[256]; snprintf(p, sizeof p, "%s/fifo", folder); mkfifo(p, 0600); }
 static void wake_fifo(call *c) { char p[256]; snprintf(p, sizeof p, "%s/fifo", folder); open(p, O_WRONLY); }
 static long m_splice(call *c) { int to[2]; if (pipe(to)) die("pipe"); return splice(c->ends[0], 0, to[1], 0, 1, 0); }
+static long m_tee(call *c) { int to[2]; if (pipe(to)) die("pipe"); return tee(c->ends[0], to[1], 1, 0); }
+static aio_context_t aio(void) { aio_context_t a = 0; if (syscall(SYS_io_setup, 1, &a)) die("io_setup"); return a; }
+static long m_getevents(call *c) { struct io_event e; return syscall(SYS_io_getevents, aio(), 1, 1, &e, spec()); }
+static long m_pgetevents(call *c) { struct io_event e; return syscall(SYS_io_pgetevents, aio(), 1, 1, &e, spec(), 0); }
 static void *joined(void *p) { call *c = p; char b; while (read(c->ends[0], &b, 1) < 0); return 0; }
 static long m_join(call *c) { pthread_t t; pthread_create(&t, 0, joined, c); return pthread_join(t, 0) == 0 ? 1 : -1; }
 static int ring = -1;
@@ -269,6 +328,13 @@ static struct { call c; void (*prepare)(call *); } calls[] = {
     {{"read of a socket with a limit", m_read_limit, W | D | S, wake_pipe}, new_sockets},
     {{"send to a full socket", m_send, W | S, drain}, new_sockets},
     {{"send with a limit", m_send_limit, W | D | S, drain}, new_sockets},
+    {{"readv of a socket with a limit", m_readv_limit, W | D | S, wake_pipe}, new_sockets},
+    {{"recvmmsg with a limit", m_recvmmsg_limit, W | D | S, wake_pipe}, new_sockets},
+    {{"write to a full socket with a limit", m_write_limit, W | D | S, drain}, new_sockets},
+    {{"writev with a limit", m_writev_limit, W | D | S, drain}, new_sockets},
+    {{"sendmsg with a limit", m_sendmsg_limit, W | D | S, drain}, new_sockets},
+    {{"sendmmsg with a limit", m_sendmmsg_limit, W | D | S, drain}, new_sockets},
+    {{"accept4 with a limit", m_accept4, W | D | S, wake_accept}, new_listener},
     {{"accept", m_accept, W | S, wake_accept}, new_listener},
     {{"accept with a limit", m_accept_limit, W | D | S, wake_accept}, new_listener},
     {{"connect to a full queue", m_connect, W | S, wake_connect}, new_listener},
@@ -286,14 +352,23 @@ static struct { call c; void (*prepare)(call *); } calls[] = {
     {{"semop", m_semop, W | S, wake_semop}, nothing},
     {{"semtimedop", m_semtimedop, W | D | S, wake_semop}, nothing},
     {{"msgrcv", m_msgrcv, W | S, wake_msgrcv}, nothing},
+    {{"msgsnd to a full queue", m_msgsnd, W | S, wake_msgsnd}, nothing},
     {{"mq_receive", m_mq, W | D | S, wake_mq}, nothing},
+    {{"mq_send to a full queue", m_mq_send, W | D | S, wake_mq_send}, nothing},
+    {{"read of a signalfd", m_signalfd, W | S, wake_signal}, nothing},
+    {{"pause", m_pause, S, nothing}, nothing},
+    {{"sigsuspend", m_sigsuspend, S, nothing}, nothing},
     {{"sigtimedwait", m_sigtimedwait, W | D | S, wake_signal}, nothing},
     {{"sigwaitinfo", m_sigwaitinfo, W | S, wake_signal}, nothing},
     {{"waitpid", m_waitpid, W | S, wake_pipe}, new_child},
     {{"waitid", m_waitid, W | S, wake_pipe}, new_child},
     {{"flock", m_flock, W | S, wake_flock}, new_flock},
+    {{"lock of a range", m_setlkw, W | S, wake_setlkw}, new_setlkw},
     {{"open of a fifo", m_fifo, W | S, wake_fifo}, new_fifo},
     {{"splice", m_splice, W | S, wake_pipe}, new_pipe},
+    {{"tee", m_tee, W | S, wake_pipe}, new_pipe},
+    {{"io_getevents", m_getevents, D | S, nothing}, nothing},
+    {{"io_pgetevents", m_pgetevents, D | S, nothing}, nothing},
     {{"pthread_join", m_join, W, wake_pipe}, new_pipe},
     {{"io_uring_enter", m_ring, S, nothing}, nothing},
 };
@@ -328,9 +403,12 @@ static void prepare_shared(void) {
     snprintf(name, sizeof name, "/relive-calls-%d", getpid());
     mail = mq_open(name, O_RDWR | O_CREAT, 0600, &a);
     mq_unlink(name);
+    full_mail = mq_open(name, O_RDWR | O_CREAT, 0600, &a);
+    mq_unlink(name);
+    full_queue = msgget(IPC_PRIVATE, 0600);
     char room[256] = {0};
     ring = syscall(SYS_io_uring_setup, 4, room);
-    if (sems < 0 || queue < 0 || mail == (mqd_t)-1) die("shared");
+    if (sems < 0 || queue < 0 || mail == (mqd_t)-1 || full_mail == (mqd_t)-1 || full_queue < 0) die("shared");
 }
 
 int main(int argc, char **argv) {
@@ -340,15 +418,16 @@ int main(int argc, char **argv) {
     close(fd);
     folder = strdup(argv[1]);
     *strrchr(folder, '/') = 0;
-    kind = !strcmp(argv[2], "wake") ? WAKE : !strcmp(argv[2], "deadline") ? DEADLINE : SIGNAL;
+    kind = !strcmp(argv[2], "wake") ? WAKE : !strcmp(argv[2], "deadline") ? DEADLINE : !strcmp(argv[2], "signal") ? SIGNAL : RESTART;
     if (kind != DEADLINE) wait_for = (struct timespec){LONG_MS / 1000, 0};
     prepare_shared();
-    struct sigaction a = {.sa_handler = on_signal};
+    struct sigaction a = {.sa_handler = on_signal, .sa_flags = kind == RESTART ? SA_RESTART : 0};
     sigaction(SIGUSR1, &a, 0);
     sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR2); pthread_sigmask(SIG_BLOCK, &s, 0);
     for (int i = 0; i < CALLS; i++) {
         call *c = &calls[i].c;
-        if (!(c->kinds & 1 << kind)) continue;
+        int wanted = kind == RESTART ? W | S : 1 << kind;
+        if ((c->kinds & wanted) != wanted) continue;
         if (c->make == m_ring && ring < 0) continue; // forbidden on this machine
         c->number = count;
         calls[i].prepare(c);
@@ -364,14 +443,17 @@ int main(int argc, char **argv) {
     board[0] = 1;
     while (!board[2]) usleep(1000);
     for (int i = 0; i < count; i++) if (kind == WAKE) chosen[i]->wake(chosen[i]);
-    if (kind == SIGNAL) for (int i = 0; i < count; i++) pthread_kill(chosen[i]->thread, SIGUSR1);
+    if (kind == SIGNAL || kind == RESTART) for (int i = 0; i < count; i++) pthread_kill(chosen[i]->thread, SIGUSR1);
     while (!board[3]) {
         usleep(1000);
+        if (board[5]) for (int i = 0; i < count; i++) if (board[64 + 4 * i] != 2) chosen[i]->wake(chosen[i]);
+        board[5] = 0;
         if (!board[4]) continue;
         board[4] = 0;
         for (int i = 0; i < count; i++) if (board[64 + 4 * i] != 2) pthread_kill(chosen[i]->thread, SIGUSR1);
     }
     semctl(sems, 0, IPC_RMID);
     msgctl(queue, IPC_RMID, 0);
+    msgctl(full_queue, IPC_RMID, 0);
     _exit(0);
 }

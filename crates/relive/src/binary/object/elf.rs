@@ -4,7 +4,7 @@ use object::elf;
 use object::read::elf::{FileHeader, Rela, SectionHeader, Sym};
 
 use super::{Binding, Names, ObjectError, Parts, Place, Reloc, Role, Section, SectionId, Symbol, SymbolId, SymbolKind};
-use super::{Format, NameId, bad};
+use super::{Format, NameId, bad, outside};
 use crate::arch::{Machine, RelocKind, aarch64, x86_64};
 use crate::binary::bytes::Bytes;
 
@@ -33,7 +33,7 @@ pub(super) fn read(data: &Bytes) -> Result<Parts, ObjectError> {
             start..start.saturating_add(section.sh_size(LE))
         }
     };
-    let names = data.slice(strings.clone()).ok_or_else(|| ObjectError("string table: out of the file".into()))?;
+    let names = data.slice(strings.clone()).ok_or_else(|| outside("string table", strings.start))?;
     let mut sections = read_sections(&table, data)?;
     let symbols = read_symbols(&symtab, &names, sections.len())?;
     read_relocations(&table, data, machine, &mut sections, symbols.len())?;
@@ -46,8 +46,8 @@ fn read_sections(
 ) -> Result<Vec<Section>, ObjectError> {
     let mut out = Vec::with_capacity(table.len());
     let mut names = Names::of(data);
-    for section in table.iter() {
-        let name = table.section_name(LE, section).map_err(bad("section name"))?;
+    for (number, section) in table.iter().enumerate() {
+        let name = table.section_name(LE, section).map_err(bad(&format!("name of section {number}")))?;
         names.take(name)?;
         let name = String::from_utf8_lossy(name);
         let flags = section.sh_flags(LE);
@@ -61,7 +61,7 @@ fn read_sections(
             _ => 0..0,
         };
         if file_range.end > data.len() as u64 {
-            return Err(ObjectError(format!("section `{name}` ends beyond the file")));
+            return Err(outside(&format!("section `{name}`"), file_range.start));
         }
         let align = section.sh_addralign(LE).max(1);
         if !align.is_power_of_two() || align > 1 << 16 || size > 1 << 31 {
@@ -133,12 +133,12 @@ fn read_symbols(
     let mut names = Names::of(strings);
     for (index, symbol) in table.enumerate() {
         let start = symbol.st_name.get(LE);
-        let rest =
-            strings.get(start as usize..).ok_or_else(|| ObjectError(format!("symbol {} has no name", index.0)))?;
+        let nameless = || ObjectError(format!("symbol {}: its name at {start:#x} is out of the string table", index.0));
+        let rest = strings.get(start as usize..).ok_or_else(nameless)?;
         let len = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
         names.take(&rest[..len])?;
         let name = std::str::from_utf8(&rest[..len])
-            .map_err(|_| ObjectError(format!("the name of symbol {} is not UTF-8", index.0)))?;
+            .map_err(|_| ObjectError(format!("symbol {}: its name at {start:#x} is not UTF-8", index.0)))?;
         out.push(Symbol {
             name: start..start + len as u32,
             id: NameId::of(name),
@@ -148,7 +148,9 @@ fn read_symbols(
                 _ => Binding::Global,
             },
             kind: symbol_kind(symbol.st_type()),
-            place: symbol_place(symbol, table.shndx(LE, index).unwrap_or(0), sections)?,
+            place: symbol_place(symbol, table.shndx(LE, index).unwrap_or(0), sections).map_err(|section| {
+                ObjectError(format!("symbol {} lies in section {section} of {sections}", index.0))
+            })?,
             size: symbol.st_size(LE),
         });
     }
@@ -170,11 +172,8 @@ fn symbol_kind(raw: u8) -> SymbolKind {
     }
 }
 
-fn symbol_place(
-    symbol: &elf::Sym64<object::LittleEndian>,
-    extended: u32,
-    sections: usize,
-) -> Result<Place, ObjectError> {
+/// An error is the number of a section that is not there.
+fn symbol_place(symbol: &elf::Sym64<object::LittleEndian>, extended: u32, sections: usize) -> Result<Place, u32> {
     let raw = symbol.st_shndx.get(LE);
     let value = symbol.st_value(LE);
     let index = match raw {
@@ -185,7 +184,7 @@ fn symbol_place(
         other => u32::from(other),
     };
     if index as usize >= sections {
-        return Err(ObjectError(format!("a symbol lies in section {index} of {sections}")));
+        return Err(index);
     }
     Ok(Place::In(SectionId(index), value))
 }
@@ -202,22 +201,30 @@ fn read_relocations(
         Machine::Aarch64 => aarch64::from_elf,
     };
     let mut most = data.len() / size_of::<elf::Rela64<object::LittleEndian>>();
-    for section in table.iter() {
+    for (number, section) in table.iter().enumerate() {
+        let at = section.sh_offset(LE);
+        let wrong = |what: &str| ObjectError(format!("relocations in section {number} at {at:#x}: {what}"));
         if section.sh_type(LE) == elf::SHT_REL {
-            return Err(ObjectError("REL relocations (x86-64 and AArch64 use RELA)".into()));
+            return Err(wrong("of the kind REL (x86-64 and AArch64 use RELA)"));
         }
-        let Some((relas, _)) = section.rela(LE, &**data).map_err(bad("relocations"))? else { continue };
+        let relas = section.rela(LE, &**data).map_err(|error| wrong(&error.to_string()))?;
+        let Some((relas, _)) = relas else { continue };
         let Some(target) = sections.get_mut(section.sh_info(LE) as usize) else {
-            return Err(ObjectError("relocations of a section that does not exist".into()));
+            return Err(wrong(&format!("they are of section {}, which does not exist", section.sh_info(LE))));
         };
-        most = most.checked_sub(relas.len()).ok_or_else(|| ObjectError("relocation tables overlap".into()))?;
+        most = most.checked_sub(relas.len()).ok_or_else(|| wrong("they overlap with others"))?;
         target.relocs.reserve(relas.len());
         for rela in relas {
             let symbol = rela.r_sym(LE, false);
             let kind = kind_of(rela.r_type(LE, false));
             let offset = rela.r_offset(LE);
-            if symbol as usize >= symbols || offset.saturating_add(kind.width()) > target.size {
-                return Err(ObjectError(format!("a relocation of `{}` lies outside it", target.name)));
+            let why = if offset.saturating_add(kind.width()) > target.size {
+                Some(format!("it lies outside, the section has {:#x} bytes", target.size))
+            } else {
+                (symbol as usize >= symbols).then(|| format!("it refers to symbol {symbol} of {symbols}"))
+            };
+            if let Some(why) = why {
+                return Err(ObjectError(format!("relocation at {offset:#x} of `{}`: {why}", target.name)));
             }
             target.relocs.push(Reloc {
                 offset,

@@ -13,7 +13,7 @@ use object::read::macho::{MachHeader, Nlist, Section as _, Segment as _, SymbolT
 
 use super::{
     Binding, Format, NameId, Names, ObjectError, Parts, Place, Role, Section, SectionId, Symbol, SymbolId, SymbolKind,
-    bad,
+    bad, outside,
 };
 use crate::arch::Machine;
 use crate::binary::bytes::Bytes;
@@ -115,7 +115,7 @@ impl Layout {
             let end = start.checked_add(size).filter(|_| size <= 1 << 31);
             let end = end.ok_or_else(|| ObjectError(format!("section `{name}` has size {size:#x} at {start:#x}")))?;
             if !is_zeroed(section) && section.data(LE, &**data).is_err() {
-                return Err(ObjectError(format!("section `{name}` ends beyond the file")));
+                return Err(outside(&format!("section `{name}`"), section.offset(LE).into()));
             }
             layout.first.push(layout.parts.len());
             if !may_be_cut(section) {
@@ -271,7 +271,7 @@ fn read_symbols(
     data: &Bytes,
     strings: std::ops::Range<u64>,
 ) -> Result<Vec<Symbol>, ObjectError> {
-    let bytes = data.slice(strings).ok_or_else(|| ObjectError("string table: out of the file".into()))?;
+    let bytes = data.slice(strings.clone()).ok_or_else(|| outside("string table", strings.start))?;
     let mut names = Names::of(&bytes);
     // The null symbol, as in ELF.
     let mut out = vec![Symbol {
@@ -284,11 +284,12 @@ fn read_symbols(
     }];
     for (index, symbol) in table.iter().enumerate() {
         let start = symbol.n_strx(LE);
-        let rest = bytes.get(start as usize..).ok_or_else(|| ObjectError(format!("symbol {index} has no name")))?;
+        let nameless = || ObjectError(format!("symbol {index}: its name at {start:#x} is out of the string table"));
+        let rest = bytes.get(start as usize..).ok_or_else(nameless)?;
         let len = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
         names.take(&rest[..len])?;
         let full = std::str::from_utf8(&rest[..len])
-            .map_err(|_| ObjectError(format!("the name of symbol {index} is not UTF-8")))?;
+            .map_err(|_| ObjectError(format!("symbol {index}: its name at {start:#x} is not UTF-8")))?;
         // A name of the source has an underscore before it; names without are private to assembler and linker.
         let name = full.strip_prefix('_');
         let cut = u32::from(name.is_some());

@@ -233,6 +233,11 @@ pub(crate) fn bad(step: &str) -> impl Fn(object::read::Error) -> ObjectError + '
     move |error| ObjectError(format!("{step}: {error}"))
 }
 
+/// What is at `offset` of the file does not end in it.
+fn outside(what: &str, offset: u64) -> ObjectError {
+    ObjectError(format!("{what} at {offset:#x}: it ends beyond the file"))
+}
+
 impl Object {
     /// Parses an object that a patch can be made of.
     ///
@@ -366,7 +371,11 @@ impl Names {
 
     /// One more name.
     pub(crate) fn take(&mut self, name: &[u8]) -> Result<(), ObjectError> {
-        self.0 = self.0.checked_sub(name.len()).ok_or_else(|| ObjectError("its names overlap".into()))?;
+        let overlap = || {
+            let (start, len) = (name.get(..32).unwrap_or(name), name.len());
+            ObjectError(format!("its names overlap, up to `{}`, of {len} bytes", String::from_utf8_lossy(start)))
+        };
+        self.0 = self.0.checked_sub(name.len()).ok_or_else(overlap)?;
         Ok(())
     }
 }

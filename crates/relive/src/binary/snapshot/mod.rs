@@ -115,6 +115,12 @@ impl Snapshot {
         }
     }
 
+    /// The binary itself.
+    #[must_use]
+    pub fn data(&self) -> &Bytes {
+        &self.binary
+    }
+
     /// The index, to keep in a file.
     #[must_use]
     pub fn index(&self) -> &[u8] {
@@ -208,14 +214,25 @@ impl Snapshot {
         (inside == 0 || inside < symbol.size).then_some(symbol)
     }
 
+    /// The variables that begin at `addr`.
+    pub fn data_at(&self, addr: LinkAddr) -> impl Iterator<Item = BinarySymbol> {
+        let first = self.position(self.functions, self.addressed, |start| start < addr.0);
+        let symbols = (first..self.addressed).map_while(|at| symbol_at(&self.index, &self.layout, at));
+        let here = symbols.take_while(move |symbol| symbol.addr == addr);
+        here.filter(|symbol| symbol.kind == SymbolKind::Object && symbol.size > 0)
+    }
+
     /// How many functions begin at `addr` or before it.
     fn functions_until(&self, addr: LinkAddr) -> usize {
-        let index: &[u8] = &self.index;
-        let (mut low, mut high) = (0, self.functions);
+        self.position(0, self.functions, |start| start <= addr.0)
+    }
+
+    /// The first symbol from `low` on, at most `high`, whose address is not before what is looked for.
+    fn position(&self, mut low: usize, mut high: usize, is_before: impl Fn(u64) -> bool) -> usize {
         while low < high {
             let middle = low + (high - low) / 2;
-            match u64_at(index, &self.layout.addresses, middle) {
-                Some(start) if start <= addr.0 => low = middle + 1,
+            match u64_at(&self.index, &self.layout.addresses, middle) {
+                Some(start) if is_before(start) => low = middle + 1,
                 Some(_) | None => high = middle,
             }
         }

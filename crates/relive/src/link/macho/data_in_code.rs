@@ -1,9 +1,14 @@
 //! The entries of `LC_DATA_IN_CODE`: which bytes of a code section are tables and not instructions.
 //!
-//! Takes the command's data in an object, and where each of the object's addresses went; gives the command's data in an
+//! Takes an object, or the command's data in it, and where each of the object's addresses went; gives the command's data in an
 //! image. Does not look at the tables themselves. The format is `data_in_code_entry` of `<mach-o/loader.h>`: offset
 //! (`u32`), length (`u16`), kind (`u16`). In an object the offset is an address (all its sections count from 0), in an
 //! image a file offset, and `__TEXT` begins both the file and the image.
+
+use object::LittleEndian as LE;
+use object::macho::{LC_DATA_IN_CODE, MachHeader64};
+use object::read::ReadRef;
+use object::read::macho::{LoadCommandVariant, MachHeader as _};
 
 use super::{ImageOffset, half, word};
 use crate::binary::address::LinkAddr;
@@ -55,6 +60,26 @@ pub struct DataInCode {
     pub length: u16,
     /// What it is.
     pub kind: DataKind,
+}
+
+/// The data of the command in a thin Mach-O file; empty if it has none.
+///
+/// # Errors
+/// If the file's load commands are damaged, or what the command names does not lie in the file, with the offset.
+pub fn of_file(file: &[u8]) -> Result<&[u8], LinkError> {
+    let bad = |why: object::read::Error| LinkError(format!("data in code: load commands: {why}"));
+    let header = MachHeader64::<object::LittleEndian>::parse(file, 0).map_err(bad)?;
+    let mut commands = header.load_commands(LE, file, 0).map_err(bad)?;
+    while let Some(command) = commands.next().map_err(bad)? {
+        let LoadCommandVariant::LinkeditData(found) = command.variant().map_err(bad)? else { continue };
+        if found.cmd.get(LE) == LC_DATA_IN_CODE {
+            let (offset, size) = (found.dataoff.get(LE), found.datasize.get(LE));
+            let bytes = file.read_bytes_at(offset.into(), size.into());
+            return bytes
+                .map_err(|()| LinkError(format!("data in code: {size} bytes at {offset:#x} end beyond the file")));
+        }
+    }
+    Ok(&[])
 }
 
 /// The entries in `bytes`, the data of an object's `LC_DATA_IN_CODE`.

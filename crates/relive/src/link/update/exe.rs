@@ -35,6 +35,8 @@ pub(super) struct Exe<'d> {
     /// Where names of dynamic symbols are in the file.
     pub(super) strings: Range<u64>,
     imports: FxHashMap<&'d [u8], u32>,
+    /// Names that others can find in it, and whether it is a thread-local.
+    exports: FxHashMap<&'d [u8], bool>,
     dynamic: Range<u64>,
 }
 
@@ -78,14 +80,17 @@ impl<'d> Exe<'d> {
             symbols: &[],
             strings: 0..0,
             imports: FxHashMap::default(),
+            exports: FxHashMap::default(),
             dynamic: offset..offset.saturating_add(size),
         };
         exe.relocations = exe.table(elf::DT_RELA, elf::DT_RELASZ, "relocations")?;
         let symbols = exe.sections.symbols(LE, data, elf::SHT_DYNSYM);
         let symbols = bad("dynamic symbols", symbols)?;
         for (index, symbol) in symbols.enumerate() {
-            if symbol.st_shndx.get(LE) == elf::SHN_UNDEF && index.0 > 0 {
-                let name = bad("dynamic symbol names", symbol.name(LE, symbols.strings()))?;
+            let name = bad("dynamic symbol names", symbol.name(LE, symbols.strings()))?;
+            if symbol.st_shndx.get(LE) != elf::SHN_UNDEF {
+                exe.exports.insert(name, symbol.st_type() == elf::STT_TLS);
+            } else if index.0 > 0 {
                 exe.imports.entry(name).or_insert(index.0 as u32);
             }
         }
@@ -157,6 +162,23 @@ impl<'d> Exe<'d> {
     /// The number of the dynamic symbol that stands for an imported name.
     pub(super) fn import(&self, name: &str) -> Option<u32> {
         self.imports.get(name.as_bytes()).copied()
+    }
+
+    /// Whether others can find a name in it.
+    pub(super) fn exports(&self, name: &str) -> bool {
+        self.exports.contains_key(name.as_bytes())
+    }
+
+    /// Whether others can find a thread-local in it.
+    pub(super) fn exports_thread_locals(&self) -> bool {
+        self.exports.values().any(|is_thread_local| *is_thread_local)
+    }
+
+    /// The flags of the segment that is loaded at `addr` (`PF_R` ..), and whether it is made read-only once it is relocated.
+    pub(super) fn access(&self, addr: u64) -> Option<(u32, bool)> {
+        let has = |one: &&Segment| addr.checked_sub(one.p_vaddr(LE)).is_some_and(|inside| inside < one.p_memsz(LE));
+        let sealed = self.segments.iter().filter(|one| one.p_type(LE) == elf::PT_GNU_RELRO).any(|one| has(&one));
+        Some((self.loads().find(has)?.p_flags(LE), sealed))
     }
 
     /// The names of the libraries that it asks for.

@@ -106,11 +106,11 @@ fn segments(exe: &Exe, image: &Image, headers_at: u64) -> Result<Vec<Segment>, L
     let end = headers_at + headers_len(count);
     let read = elf::PF_R;
     let new = [
-        segment(elf::PT_LOAD, read, image.constants.at, len(&image.constants), PAGE),
-        segment(elf::PT_LOAD, read | elf::PF_X, image.text.at, len(&image.text), PAGE),
+        segment(elf::PT_LOAD, read, image.constants.at, len(&image.constants), image.align),
+        segment(elf::PT_LOAD, read | elf::PF_X, image.text.at, len(&image.text), image.align),
         Segment {
             p_memsz: U64::new(LE, image.zeroes.end - image.data.at),
-            ..segment(elf::PT_LOAD, read | elf::PF_W, image.data.at, len(&image.data), PAGE)
+            ..segment(elf::PT_LOAD, read | elf::PF_W, image.data.at, len(&image.data), image.align)
         },
         segment(elf::PT_LOAD, read, image.frames.at, end - image.frames.at, PAGE),
         segment(if exe.segment(elf::PT_TLS).is_none() { elf::PT_TLS } else { elf::PT_NULL }, 0, 0, 0, 0),

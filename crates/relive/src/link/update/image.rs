@@ -14,7 +14,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{Draft, NOWHERE, Part, Redirect, THREAD_POINTER};
 use crate::arch::x86_64::{ENTRY_JUMP_LEN, jump};
 use crate::arch::{EntryPlan, Machine};
+use crate::binary::address::LinkAddr;
 use crate::binary::object::{Object, Role, SectionId};
+use crate::binary::snapshot::BinarySymbol;
 use crate::link::LinkError;
 use crate::link::buffer::{Buffer, Frames, ObjectId, Room};
 use crate::link::host::{item_name, names_at};
@@ -54,6 +56,8 @@ pub(super) struct Image {
     pub(super) frames: Loaded,
     pub(super) search: Loaded,
     pub(super) threads: Option<ThreadBlock>,
+    /// What its segments have to be aligned to, wherever they are loaded.
+    pub(super) align: u64,
     /// Variables of the executable: where, and what they begin with.
     pub(super) variables: Vec<Loaded>,
     /// The places of variables that were there before; what the loader wrote to them is void.
@@ -75,6 +79,7 @@ impl Image {
         let frames = buffer.frames(frames_at)?;
         copy_thread_block(draft, room.threads.as_ref(), &mut room.data)?;
         let places = Places { draft, threads: room.threads.as_ref() };
+        places.clear_thread_locals(&mut room.data)?;
         for write in buffer.resolve()?.writes {
             let at = places.image_addr(write.at).unwrap_or(write.at);
             let mut parts = [&mut room.constants, &mut room.text, &mut room.data].into_iter();
@@ -87,13 +92,15 @@ impl Image {
         for (at, _) in &mut pointers {
             *at = places.loaded_addr(*at).unwrap_or(*at);
         }
-        clear(&mut pointers, &mut room.data);
+        let (mut variables, rewritten) = places.variables(&buffer)?;
+        clear(&mut pointers, &mut room.data, &mut variables);
         let addr = |part: &Part| buffer.atom(ObjectId(part.0), part.1).map(|(addr, _)| (*part, addr));
         let mut at: FxHashMap<Part, u64> = draft.kept.iter().filter_map(addr).collect();
         at.retain(|_, addr| *addr < NOWHERE / 4);
         let (search_at, search) = places.search_table(&frames, frames_at)?;
-        let (variables, rewritten) = places.variables(&buffer)?;
+        let align = draft.kept.iter().filter_map(|part| Some(draft.objects.get(part.0)?.section(part.1).align));
         Ok(Image {
+            align: align.fold(PAGE, u64::max),
             entries: places.entries(&at)?,
             variables,
             rewritten,
@@ -162,10 +169,11 @@ fn field(part: &mut Loaded, at: u64, len: usize) -> Option<&mut [u8]> {
 }
 
 /// Words for weak symbols that nothing defines hold 0, wherever the program is loaded.
-fn clear(pointers: &mut Vec<(u64, u64)>, data: &mut Loaded) {
+fn clear(pointers: &mut Vec<(u64, u64)>, data: &mut Loaded, variables: &mut [Loaded]) {
     pointers.retain(|(at, value)| {
         let is_null = value.abs_diff(NOWHERE) < NOWHERE / 2;
-        if let Some(word) = field(data, *at, 8).filter(|_| is_null) {
+        let mut all = std::iter::once(&mut *data).chain(&mut *variables);
+        if is_null && let Some(word) = all.find_map(|part| field(part, *at, 8)) {
             word.fill(0);
         }
         !is_null
@@ -218,6 +226,12 @@ fn new_thread_locals(draft: &Draft, buffer: &mut Buffer) -> Result<Option<Thread
         return Ok(None);
     }
     let old = draft.exe.segment(elf::PT_TLS);
+    if old.is_some_and(|old| old.p_filesz(LE) > 0) && draft.exe.value(DT_RELR).is_some() {
+        return Err(LinkError("new thread-locals, and packed relocations (DT_RELR)".into()));
+    }
+    if draft.exe.exports_thread_locals() {
+        return Err(LinkError("new thread-locals, and the executable exports some".into()));
+    }
     let (old_align, old_size) = old.map_or((1, 0), |old| (old.p_align(LE).max(1), old.p_memsz(LE)));
     let align = new.iter().map(|section| section.align).fold(old_align, u64::max);
     let (align, old_size) = (align, old_size.next_multiple_of(old_align));
@@ -267,6 +281,42 @@ impl Places<'_, '_, '_> {
         })
     }
 
+    /// Thread-locals that stay where they are and begin as zeroes now: the block's copy has what they began with.
+    fn clear_thread_locals(&self, data: &mut Loaded) -> Result<(), LinkError> {
+        for (part, at) in &self.draft.in_place {
+            let section = object(self.draft, part)?.section(part.1);
+            let Some(at) = self.image_addr(*at).filter(|_| section.role == Role::TlsBss) else { continue };
+            // Those that began as zeroes before are not in the file.
+            let Some(end) = data.at.checked_add(data.bytes.len() as u64) else { continue };
+            let len = section.size.min(end.saturating_sub(at));
+            if let Some(room) = field(data, at, usize::try_from(len).unwrap_or(usize::MAX)) {
+                room.fill(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a variable that is written where the executable has constants.
+    fn check_access(&self, object: &Object, section: SectionId, at: u64) -> Result<(), LinkError> {
+        let what = object.section(section);
+        let is_variable = matches!(what.role, Role::Data | Role::Bss);
+        let Some((flags, sealed)) = self.draft.exe.access(at) else { return Ok(()) };
+        if (is_variable || !what.relocs.is_empty()) && flags & elf::PF_W == 0 || is_variable && sealed {
+            let name = item_name(object, section);
+            return Err(LinkError(format!("`{name}` lies among the executable's constants, and is none any more")));
+        }
+        let of_name = |symbol: &BinarySymbol| self.draft.original.exe.name(symbol) == item_name(object, section);
+        let mut others = self.draft.original.exe.data_at(LinkAddr(at));
+        match others.find(|symbol| !of_name(symbol)) {
+            None => Ok(()),
+            Some(other) => Err(LinkError(format!(
+                "`{}` and `{}` are one in the executable",
+                item_name(object, section),
+                self.draft.original.exe.name(&other)
+            ))),
+        }
+    }
+
     /// Variables that stay where they are, with what they begin with.
     fn variables(&self, buffer: &Buffer) -> Result<(Vec<Loaded>, Vec<Range<u64>>), LinkError> {
         let (mut out, mut rewritten) = (Vec::new(), Vec::new());
@@ -283,6 +333,7 @@ impl Places<'_, '_, '_> {
             if in_image {
                 continue; // Written with the image.
             }
+            self.check_access(object, part.1, at)?;
             if let Some(old) = self.draft.exe.loaded(at, size) {
                 out.push(Loaded { at, bytes: if bytes.is_empty() { vec![0; old.len()] } else { bytes.to_vec() } });
             } else if bytes.iter().any(|byte| *byte != 0) {
@@ -325,7 +376,7 @@ impl Places<'_, '_, '_> {
         Ok(out)
     }
 
-    fn shared(&self, entry: crate::binary::address::LinkAddr) -> LinkError {
+    fn shared(&self, entry: LinkAddr) -> LinkError {
         let names = names_at(&self.draft.original.exe, entry).join("`, `");
         LinkError(format!("functions that share their code in the executable, and not all in the new build: `{names}`"))
     }

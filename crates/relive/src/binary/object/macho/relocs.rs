@@ -14,7 +14,7 @@ pub(super) fn read(file: &File<'_>, raw: &[&RawSection], sections: &mut [Section
     let mut most = file.data.len() / size_of::<macho::Relocation<object::LittleEndian>>();
     for (index, section) in raw.iter().enumerate() {
         let entries = section.relocations(LE, &**file.data).map_err(|error| at(section, 0, &error.to_string()))?;
-        most = most.checked_sub(entries.len()).ok_or_else(|| ObjectError("relocation tables overlap".into()))?;
+        most = most.checked_sub(entries.len()).ok_or_else(|| at(section, 0, "the table overlaps with others"))?;
         let bytes = section.data(LE, &**file.data).unwrap_or_default();
         let mut entries = entries.iter();
         while let Some(entry) = entries.next() {
