@@ -368,32 +368,6 @@ fn an_executable_that_cargo_linked_meanwhile_is_brought_up_to_date() {
     assert!(running.finish().success());
 }
 
-/// Among constants there is no place for what a loader has to write.
-#[test]
-fn a_constant_that_becomes_an_address_is_not_written_among_constants() {
-    let scratch = project("update-constant");
-    let kept = KEPT.replace("safe static WORD: Text;", "safe static WORD: Text; safe static MAYBE: Maybe;");
-    let kept =
-        kept.replace("pub struct Text(", "pub struct Maybe(pub Option<&'static str>);\n#[repr(C)]\npub struct Text(");
-    let kept = kept.replace("private_labs())", "format!(\"{:?}\", MAYBE.0))");
-    scratch.write("kept/src/lib.rs", &kept);
-    let with = |value: &str| {
-        let maybe = format!("#[unsafe(no_mangle)] pub static MAYBE: kept::Maybe = kept::Maybe({value});");
-        version(1, ["7", "word", "2 * x"], &maybe, "()")
-    };
-    scratch.write("src/work.rs", with("None"));
-    let mut running = start(&scratch);
-    let before = report(&executable(&scratch));
-    scratch.write("src/work.rs", with("Some(\"x\")"));
-    let patch = running.wait_patch(1, SOON).expect("an answer");
-    assert_eq!(patch["outcome"], "applied", "{patch}");
-    let event = running.wait_event("executable", 1, SOON).expect("the executable");
-    assert_eq!(event["outcome"], "kept", "{event}");
-    assert!(event["reason"].as_str().is_some_and(|why| why.contains("constants")), "{event}");
-    assert_eq!(report(&executable(&scratch)), before);
-    assert!(running.finish().success());
-}
-
 #[test]
 fn a_killed_relive_leaves_the_old_executable_or_the_new_one() {
     let scratch = project("update-killed");
