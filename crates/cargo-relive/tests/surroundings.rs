@@ -111,9 +111,13 @@ fn a_file_in_place_of_the_target_directory() {
     assert_eq!(output.status.code(), Some(125));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        error.contains("cannot create") && error.contains("target") && error.contains("Not a directory"),
+        error.contains("cannot create") && error.contains("target") && error.contains("CARGO_TARGET_DIR"),
         "{error}"
     );
+    let output = command(RELIVE, &scratch.0).arg("doctor").output().expect("relive runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("BAD      project") && text.contains("CARGO_TARGET_DIR"), "{text}");
 }
 
 fn a_stripped_executable() {
@@ -133,6 +137,9 @@ fn a_static_executable() {
     assert_eq!(outcome, "refused");
     assert!(reason.starts_with("no-agent: ") && reason.contains("linked statically"), "{reason}");
     ends_well(running, "v1");
+    let output = command(RELIVE, &scratch.0).arg("doctor").output().expect("relive runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("limited  linking") && text.contains(".cargo/config.toml"), "{text}");
 }
 
 fn a_limit_on_the_size_of_files() {
@@ -150,7 +157,9 @@ fn a_limit_on_the_size_of_files() {
     running.wait_lines("v1", 3, SOON).expect("it runs on");
     let text = running.stderr();
     assert!(
-        text.contains("cannot write to the event file") && text.contains("error: rustc ended with signal"),
+        ["cannot write to the event file", "rustc ended with signal", "`ulimit -f`"]
+            .iter()
+            .all(|part| text.contains(part)),
         "{text}"
     );
     limit("unlimited:unlimited");
@@ -253,6 +262,7 @@ fn a_full_disk() {
         reason.contains("No space left on device") || running.stderr().contains("No space left on device"),
         "{reason}"
     );
+    assert!(reason.contains("make room") || running.stderr().contains("make room"), "{reason}: {}", running.stderr());
     running.wait_lines("v1", 3, SOON).expect("it runs on");
     drop(file);
     fs::remove_file(&filler).expect("it is there");
@@ -369,7 +379,7 @@ fn objects_are_damaged() {
         scratch.write("tools/damage", how);
         let (outcome, reason) = save(&scratch, &mut running, number);
         assert_eq!(outcome, "failed", "{reason}");
-        assert!(reason.contains(".o") && reason.contains(why), "{reason}");
+        assert!(reason.contains(".o") && reason.contains(why) && reason.contains("`cargo clean`"), "{reason}");
         running.wait_lines("v1", 3, SOON).expect("it runs on");
     }
     fs::remove_file(scratch.0.join("tools/damage")).expect("it is there");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{Examination, Finding};
+use crate::Error;
 use crate::compile::{self, FirstBuildError, ProjectFacts};
 
 /// Looks at it; gives the folder that relive would have.
@@ -27,8 +28,14 @@ pub(super) fn look(examination: &Examination<'_>, findings: &mut Vec<Finding>) -
             return None;
         }
     };
+    if let Err(why) = std::fs::create_dir_all(&facts.relive_dir) {
+        let why = Error::file(&facts.relive_dir, "create", why);
+        findings.push(Finding::bad("project", why.to_string(), "relive keeps its files there, as cargo keeps its own"));
+        return None;
+    }
     findings.push(Finding::good("project", format!("its files go to `{}`", facts.relive_dir.display())));
     target(&facts, findings);
+    linking(&facts.root, findings);
     let manifest = facts.root.join("Cargo.toml");
     let table = std::fs::read_to_string(&manifest).ok().and_then(|text| text.parse::<Table>().ok());
     if let Some(profile) = table.as_ref().and_then(dev_profile) {
@@ -53,6 +60,25 @@ fn target(facts: &ProjectFacts, findings: &mut Vec<Finding>) {
             findings.push(Finding::bad("target", format!("rustc builds for {host}, and not for {OURS}"), help));
         }
         _ => findings.push(Finding::good("target", OURS)),
+    }
+}
+
+/// A program that is linked statically has no loader that could bring the agent in.
+fn linking(root: &Path, findings: &mut Vec<Finding>) {
+    let of_variables = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+    let home = std::env::home_dir().map(|home| home.join(".cargo"));
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
+    let folders = root.ancestors().map(|folder| folder.join(".cargo")).chain(home);
+    let files = folders.flat_map(|folder| ["config.toml", "config"].map(|name| folder.join(name)));
+    let of_files = files.filter_map(|file| Some((file.display().to_string(), std::fs::read_to_string(&file).ok()?)));
+    if let Some((place, _)) = of_variables.chain(of_files).find(|(_, text)| text.contains("+crt-static")) {
+        findings.push(Finding::limited(
+            "linking",
+            format!("`+crt-static` in `{place}`: where it is in force, programs are linked statically and edits are refused (`no-agent`)"),
+            "remove it where programs are edited",
+        ));
     }
 }
 

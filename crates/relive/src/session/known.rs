@@ -115,7 +115,11 @@ impl ObjectReader {
     /// An object, parsed.
     pub(super) fn read(&mut self, unit: usize, file: &ObjectFile) -> Result<NewObject, Error> {
         let bytes = self.bytes(file)?;
-        let object = Object::parse(bytes).map_err(|why| Error::file(&file.path, "read", why))?;
+        let damaged = |why| {
+            let advice = "a build left it so; save again, and if it stays so, run `cargo clean` and start relive again";
+            Error::file(&file.path, "read", format!("{why}; {advice}"))
+        };
+        let object = Object::parse(bytes).map_err(damaged)?;
         Ok(NewObject { unit, cgu: file.cgu.clone(), object: Arc::new(object) })
     }
 }

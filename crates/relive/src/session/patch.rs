@@ -10,13 +10,13 @@ use relive_process::launch::Child;
 use relive_process::unwind::Unwinder;
 use rustc_hash::FxHashMap;
 
-use crate::Error;
 use crate::binary::names;
 use crate::binary::object::NameId;
 use crate::binary::types::ObjectTypes;
 use crate::change::{self, Change};
 use crate::compile::{self, Baseline, Build, ObjectFile, Rebuilt};
 use crate::diff::{self, Delta, Live, NewObject, ObjectKey, Reach, Running};
+use crate::error::{Error, advice};
 use crate::judge::{self, DeltaFacts, Facts, Liveness, TypeSet, Verdict};
 use crate::link;
 use crate::load::{self, Entries};
@@ -506,10 +506,17 @@ fn compile_change(
         Rebuilt::CompileError { .. } if cancelled() => Err(End::Superseded),
         Rebuilt::CompileError { rendered, first } => {
             rendered.into_iter().for_each(|text| tell(&Event::Relayed(text)));
+            let advice = advice(&first.message);
+            if let Some(advice) = advice {
+                tell(&Event::Note(advice.to_owned()));
+            }
             Err(End::CompileError(vec![Reason {
                 rule: "rustc".into(),
                 item: first.file.as_ref().map_or_else(String::new, |file| file.display().to_string()),
-                help: if lacks_library(&first.message) { LIBRARY_GONE } else { TRIED_AGAIN }.into(),
+                help: match advice {
+                    Some(advice) => format!("First {advice}. {TRIED_AGAIN}"),
+                    None => if lacks_library(&first.message) { LIBRARY_GONE } else { TRIED_AGAIN }.to_owned(),
+                },
                 message: first.message,
                 file: first.file,
                 line: first.line,
