@@ -178,6 +178,89 @@ fn status_says_what_runs_and_finds_what_was_altered() {
     assert!(running.finish().success());
 }
 
+/// A stopped program, so that it does not meet what is altered.
+struct Halted(String);
+
+impl Halted {
+    fn new(pid: &Value) -> Halted {
+        let halted = Halted(pid.to_string());
+        halted.signal("STOP");
+        halted
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args(["-s", name, &self.0]).status();
+        assert!(kill.is_ok_and(|status| status.success()));
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        self.signal("CONT");
+    }
+}
+
+/// From the entry in the executable on: a jump to the stub, which goes through the table that a word names.
+#[test]
+fn status_finds_each_step_of_the_way_to_new_code_that_was_altered() {
+    let (scratch, mut running) = start("turn-way", &work(1, &[]));
+    let exe = scratch.0.join("target/debug/turner");
+    let symbols = said(&scratch.0, &["inspect", "--json", "--symbols", exe.to_str().expect("text")]);
+    let symbols: Value = serde_json::from_str(&symbols).expect("JSON");
+    let symbols = symbols["symbols"].as_array().expect("a list");
+    let seldom = symbols.iter().find(|one| one["name"].as_str().is_some_and(|name| name.contains("seldom")));
+    let seldom = seldom.expect("it is in the executable")["address"].as_u64().expect("a number");
+    assert_eq!(save(&scratch, &mut running, 1, &work(2, &[]))["outcome"], "applied");
+    running.wait_line("v2", SOON).expect("it runs");
+
+    let status: Value = serde_json::from_str(&said(&scratch.0, &["status", "--json"])).expect("JSON");
+    let halted = Halted::new(&status["pid"]);
+    let maps = fs::read_to_string(format!("/proc/{}/maps", status["pid"])).expect("our own process");
+    let first = maps.lines().find(|line| line.ends_with("debug/turner")).expect("its executable").to_owned();
+    let start = u64::from_str_radix(first.split('-').next().expect("an address"), 16).expect("an address");
+    let memory = File::options().read(true).write(true).open(format!("/proc/{}/mem", status["pid"])).expect("ours");
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        memory.read_exact_at(&mut bytes, at).expect("is read");
+        u64::from_le_bytes(bytes)
+    };
+    let distance = |at: u64| word(at) as u32 as i32;
+    let entry = start + seldom;
+    let stub = (entry + 5).wrapping_add_signed(distance(entry + 1).into());
+    let current = (stub + 7).wrapping_add_signed(distance(stub + 3).into());
+    let in_table = word(current).wrapping_add_signed(distance(stub + 10).into());
+    for (at, what) in [
+        (entry + 1, "the entry of `turner::work::seldom` at"),
+        (stub, "the stub of `turner::work::seldom` at"),
+        (in_table, "the table leads `turner::work::seldom` to"),
+        (current, "is the current one, and"),
+    ] {
+        let before = word(at);
+        memory.write_all_at(&(before ^ 0x40).to_le_bytes(), at).expect("is written");
+        let output = ask(&scratch.0, &["status"]);
+        memory.write_all_at(&before.to_le_bytes(), at).expect("is written");
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("ALTERED: ") && text.contains(what), "{what}: {text}");
+    }
+    assert!(said(&scratch.0, &["status"]).ends_with("everything is in memory as relive put it there\n"));
+    drop(halted);
+    assert!(running.finish().success());
+}
+
+#[test]
+fn status_says_what_is_pending_where() {
+    let (scratch, mut running) = start("turn-pending", &work(1, &[]));
+    scratch.write("src/main.rs", MAIN.replace("from_millis(10)", "from_millis(11)"));
+    let patch = running.wait_patch(1, SOON).expect("an answer");
+    assert_eq!(patch["outcome"], "applied", "{patch}");
+    let status: Value = serde_json::from_str(&said(&scratch.0, &["status", "--json"])).expect("JSON");
+    let pending = status["pending"].to_string();
+    assert!(pending.contains("turner::main") && pending.contains("turner"), "{status}");
+    assert!(said(&scratch.0, &["status"]).contains("turner::main"));
+    assert!(running.finish().success());
+}
+
 #[test]
 fn no_other_user_reaches_the_control_socket() {
     let (scratch, mut running) = start("turn-user", &work(1, &[]));
