@@ -2,6 +2,7 @@
 //!
 //! Each input may take a second of processor time and 64 times its own size of memory, plus what the code needs for
 //! any input. How many inputs there are is a number, not a time: two runs do the same. `RELIVE_FUZZ_ITERATIONS` sets it.
+//! Besides what a test makes itself, it begins from the files of `tests/corpus/NAME`: small inputs, and what was found once.
 //! With `RELIVE_FUZZ_SECONDS` damaged copies follow for so long that no run has seen; a finding names its number.
 
 use std::cell::RefCell;
@@ -50,6 +51,7 @@ fn seconds() -> Option<Duration> {
 pub(crate) fn survives(name: &'static str, seeds: Vec<Seed>, usual: usize, target: impl Fn(&[u8]) + Send + 'static) {
     let whole = iterations(usual);
     let count = whole.div_ceil(seeds.len());
+    let corpus = corpus(name);
     run(name, move |watch| {
         for seed in &seeds {
             let before = watch.tried;
@@ -66,14 +68,29 @@ pub(crate) fn survives(name: &'static str, seeds: Vec<Seed>, usual: usize, targe
                 watch.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), &target);
             }
         }
+        for seed in &corpus {
+            watch.try_one(&format!("{}, unharmed", seed.name), &seed.bytes, &target);
+            for number in 0..whole as u64 / 100 {
+                watch.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), &target);
+            }
+        }
         assert!(watch.tried > whole, "{} inputs", watch.tried);
         eprintln!("{name}: {} inputs", watch.tried);
         watch.go_on(|watch, number| {
-            for seed in &seeds {
+            for seed in seeds.iter().chain(&corpus) {
                 watch.try_one(&format!("{}, mutant {number}", seed.name), &seed.mutant(number), &target);
             }
         });
     });
+}
+
+/// The files of the corpus of a target.
+fn corpus(name: &str) -> Vec<Seed> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
+    let mut files: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let seed = |file: PathBuf| Seed::records(file.display().to_string(), std::fs::read(&file).unwrap());
+    files.into_iter().map(seed).collect()
 }
 
 /// Runs `work` in a thread of its own and reports what it found; gives it up if nothing happens any more.

@@ -85,7 +85,7 @@ fn read_sections(
         });
     }
     if out.is_empty() {
-        return Err(ObjectError("no sections".into()));
+        return Err(ObjectError("section table: it is empty".into()));
     }
     Ok(out)
 }
@@ -155,7 +155,7 @@ fn read_symbols(
         });
     }
     if out.is_empty() {
-        return Err(ObjectError("no symbol table".into()));
+        return Err(ObjectError("symbol table: there is none".into()));
     }
     Ok(out)
 }

@@ -44,7 +44,7 @@ pub(super) fn read(data: &Bytes) -> Result<Parts, ObjectError> {
     let mut commands = header.load_commands(LE, &**data, 0).map_err(bad("load commands"))?;
     while let Some(command) = commands.next().map_err(bad("load commands"))? {
         // Other commands do not change what sections and symbols mean.
-        if let Some((segment, rest)) = command.segment_64().map_err(bad("segment"))? {
+        if let Some((segment, rest)) = command.segment_64().map_err(bad("load commands: segment"))? {
             raw.extend(segment.sections(LE, rest).map_err(bad("section table"))?);
         } else if let Some(command) = command.symtab().map_err(bad("symbol table"))? {
             symtab = command.symbols::<Header, _>(LE, &**data).map_err(bad("symbol table"))?;
