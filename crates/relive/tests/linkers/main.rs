@@ -12,6 +12,7 @@ mod c;
 mod compare;
 mod elf;
 mod inputs;
+mod jitlink;
 mod ld64;
 mod lld;
 mod macho;
@@ -33,6 +34,20 @@ fn main() {
         ("macho_x86_64_equals_lld", Format::MachO, Machine::X86_64, Least { all: 100_000, loaded: 100_000 }),
         ("macho_aarch64_equals_lld", Format::MachO, Machine::Aarch64, Least { all: 100_000, loaded: 100_000 }),
     ];
+    let in_memory = [
+        ("elf_x86_64_equals_jitlink", Format::Elf, Machine::X86_64, 5),
+        ("macho_x86_64_equals_jitlink", Format::MachO, Machine::X86_64, 200),
+        ("macho_aarch64_equals_jitlink", Format::MachO, Machine::Aarch64, 200),
+    ];
+    let tool = jitlink::tool();
+    if tool.is_none() {
+        eprintln!("what llvm-jitlink makes is not compared: it is not installed");
+    }
+    let in_memory = in_memory.map(|(name, format, machine, all)| {
+        let least = Least { all, loaded: all };
+        let compare = move || jitlink::compare(Target { format, machine }, least).map_err(Failed::from);
+        Trial::test(name, compare).with_ignored_flag(tool.is_none())
+    });
     let trials = tests.map(|(name, format, machine, least)| {
         let target = Target { format, machine };
         let missing = target.missing();
@@ -49,5 +64,5 @@ fn main() {
             None => trial,
         }
     });
-    libtest_mimic::run(&arguments, trials.into()).exit();
+    libtest_mimic::run(&arguments, trials.into_iter().chain(in_memory).collect()).exit();
 }
