@@ -166,10 +166,12 @@ impl<'d> Unloaded<'d> {
     fn new(draft: &Draft<'_, 'd>, image: &Image, loaded_end: u64) -> Result<Unloaded<'d>, LinkError> {
         let exe = draft.exe;
         let mut out = Unloaded { headers: Vec::new(), contents: Vec::new() };
+        let mut left = exe.data.len();
         for header in exe.sections.iter() {
             let is_allocated = header.sh_flags(LE) & u64::from(elf::SHF_ALLOC) != 0;
             let has_bytes = header.sh_offset(LE) >= loaded_end && header.sh_type(LE) != elf::SHT_NOBITS;
             let bytes = header.data(LE, exe.data).map_err(|why| LinkError(format!("section contents: {why}")))?;
+            left = left.checked_sub(bytes.len()).ok_or_else(|| LinkError("sections overlap".into()))?;
             out.headers.push(*header);
             out.contents.push((has_bytes && !is_allocated).then_some((bytes, Vec::new())));
         }

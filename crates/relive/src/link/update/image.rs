@@ -31,6 +31,9 @@ pub(super) const PAGE: u64 = 0x1000;
 /// More than an edit brings, in bytes.
 const SIZE_MAX: u64 = 1 << 30;
 
+/// What alignments can leave between things, in bytes: the largest one, 64 KiB, a hundred times.
+const GAPS_MAX: u64 = 100 << 16;
+
 /// The same for thread-locals: those that begin as zeroes take room in the file, because the old ones come behind them.
 const THREADS_MAX: u64 = 1 << 20;
 
@@ -133,17 +136,19 @@ impl Laid {
         let start = memory.max(file).next_multiple_of(PAGE);
         let threads = new_thread_locals(draft, buffer)?;
         let words = wanted_words(draft);
+        let sizes = draft.kept.iter().filter_map(|part| Some(draft.objects.get(part.0)?.section(part.1).size));
+        let content = sizes.fold(24 * words, u64::saturating_add);
         let constants_end = buffer.place_all(&[Role::ReadOnly, Role::Lsda], start)?;
-        let text = page_after(constants_end, start)?;
-        let stubs = page_after(buffer.place_all(&[Role::Text], text)?, start)?;
-        let data = page_after(stubs + 16 * words, start)?;
-        let words_at = page_after(buffer.place_all(&[Role::RelRo, Role::Data], data)?, start)?;
+        let text = page_after(constants_end, start, content)?;
+        let stubs = page_after(buffer.place_all(&[Role::Text], text)?, start, content)?;
+        let data = page_after(stubs + 16 * words, start, content)?;
+        let words_at = page_after(buffer.place_all(&[Role::RelRo, Role::Data], data)?, start, content)?;
         let words_end = words_at + 8 * words;
         buffer.set_room(Room::new(words_at..words_end, stubs..stubs + 16 * words));
         let threads = threads.map(|block| ThreadBlock { at: words_end.next_multiple_of(block.align), ..block });
         let data_end = threads.as_ref().map_or(words_end, |block| block.at + block.file_size);
         let zeroes = data_end..buffer.place_all(&[Role::Bss], data_end)?;
-        page_after(zeroes.end, start)?;
+        page_after(zeroes.end, start, content)?;
         let part = |at: u64, end: u64| Loaded { at, bytes: vec![0; (end - at) as usize] };
         Ok(Laid {
             constants: part(start, constants_end),
@@ -155,10 +160,13 @@ impl Laid {
     }
 }
 
-/// The first page that begins at `end` or behind it. `start` is where the image begins.
-fn page_after(end: u64, start: u64) -> Result<u64, LinkError> {
+/// The first page that begins at `end` or behind it. `start` is where the image begins, which has so many bytes of `content`.
+fn page_after(end: u64, start: u64, content: u64) -> Result<u64, LinkError> {
     if end - start > SIZE_MAX {
         return Err(LinkError(format!("what is new takes more than {} MiB", SIZE_MAX >> 20)));
+    }
+    if end - start > content.saturating_add(GAPS_MAX) {
+        return Err(LinkError("alignments of what is new leave more room than they should".into()));
     }
     Ok(end.next_multiple_of(PAGE))
 }
