@@ -35,9 +35,9 @@ const fn step(name: &'static str, minutes: u32, what: What) -> Step {
 pub(crate) const CI: &[Step] = &[
     step("tidy", 1, Run("cargo xtask tidy")),
     step("format", 1, Run("cargo fmt --all --check")),
-    step("lints", 4, Run("cargo clippy --locked --workspace --all-targets -- -D warnings")),
+    step("lints", 3, Run("cargo clippy --locked --workspace --all-targets -- -D warnings")),
     step("documentation", 1, Docs("cargo doc --locked --workspace --no-deps")),
-    step("tests", 12, Run("cargo test --locked --workspace")),
+    step("tests", 13, Run("cargo test --locked --workspace")),
     step(
         "fuzz",
         5,

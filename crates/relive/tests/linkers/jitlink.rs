@@ -1,4 +1,4 @@
-//! LLVM's linker for code in memory, where it is installed: it links one object at a time and prints what it made.
+//! LLVM's linker for code in memory, where it is installed: it links one Mach-O object at a time and prints what it made.
 //!
 //! What objects do not define is at 0 for both. Only what lies in code and data is compared, and no thread-locals, which it
 //! does not know on all systems. Where it has its words of addresses and stubs is its own affair, so fields that lead there
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use relive::arch::RelocKind;
 use relive::arch::reloc::Operand;
 use relive::binary::bytes::Bytes;
-use relive::binary::object::{Binding, Format, NameId, Object, Place, Role, SectionId, SymbolKind};
+use relive::binary::object::{Binding, NameId, Object, Place, Role, SectionId, SymbolKind};
 use relive::link::buffer::{Buffer, Room};
 
 use crate::c;
@@ -24,7 +24,7 @@ use crate::report::{Least, Report};
 const SLAB: u64 = 0x1000_0000;
 /// In reach of branches of AArch64, behind the slab.
 const WORDS: u64 = SLAB + (16 << 20);
-/// More than it prints of any object here. Version 14 prints blanks without end for some ELF objects.
+/// More than it prints of any object here. Version 14 prints blanks without end for ELF objects.
 const PRINTED_MAX: u64 = 32 << 20;
 const LEFT_OUT: &str = "it leads to a section of which llvm-jitlink left something out";
 const ELSEWHERE: &str = "it leads to a word of addresses or a stub, which are elsewhere";
@@ -44,7 +44,7 @@ pub(crate) fn compare(target: Target, least: Least) -> Result<(), String> {
     let groups = c::groups(target, dir.path(), &mut missing);
     let mut report = Report::new(missing);
     for input in groups.iter().flat_map(|group| &group.inputs) {
-        match link(&tool, target, input) {
+        match link(&tool, input) {
             Ok(linked) => one(input, &linked, &mut report),
             Err(why) => report.missing.push(why),
         }
@@ -55,7 +55,7 @@ pub(crate) fn compare(target: Target, least: Least) -> Result<(), String> {
 /// Sections by name: the bytes that were printed, by address.
 type Linked = HashMap<String, BTreeMap<u64, u8>>;
 
-fn link(tool: &str, target: Target, input: &Input) -> Result<Linked, String> {
+fn link(tool: &str, input: &Input) -> Result<Linked, String> {
     let functions = input.object.symbols.iter().filter(|symbol| {
         symbol.kind == SymbolKind::Function
             && symbol.binding == Binding::Global
@@ -64,12 +64,11 @@ fn link(tool: &str, target: Target, input: &Input) -> Result<Linked, String> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let entry = { functions }.map(|symbol| input.object.name(symbol)).next();
     let entry = entry.ok_or_else(|| format!("{}: no function to begin with", name(&input.path)))?;
-    let underscore = if target.format == Format::MachO { "_" } else { "" };
     let mut child = Command::new(tool)
         .args(["--noexec", "--no-process-syms", "--phony-externals", "--show-relocated-section-contents"])
         .args(["--slab-allocate=8Mb", "--slab-page-size=4096"])
         .arg(format!("--slab-address={SLAB:#x}"))
-        .arg(format!("--entry={underscore}{entry}"))
+        .arg(format!("--entry=_{entry}"))
         .arg(&input.path)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
