@@ -139,10 +139,9 @@ pub struct Stopped {
 /// allow it, `Gone` if the program has ended or was replaced. In every case all threads run again.
 pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
     let siblings = Siblings::look(memory.pid())?;
-    let (to_stop, deadline, waits) = (memory.clone(), options.deadline, Waits::look(memory.pid()));
+    let (to_stop, deadline) = (memory.clone(), options.deadline);
     let of = format!("process {}", memory.pid());
-    let (tracer, threads) =
-        Tracer::begin(of, move |hand_over| stop_threads(&to_stop, &waits, deadline, hand_over))?.wait()?;
+    let (tracer, threads) = Tracer::begin(of, move |hand_over| stop_threads(&to_stop, deadline, hand_over))?.wait()?;
     // Dropped with an error, it lets all threads go.
     let stopped = Stopped { threads, memory: memory.clone(), tracer };
     siblings.look_again()?;
@@ -150,16 +149,13 @@ pub fn stop(memory: &Memory, options: &StopOptions) -> Result<Stopped> {
 }
 
 /// The whole life of the tracing thread.
-fn stop_threads(
-    memory: &Memory,
-    waits: &Waits,
-    deadline: Duration,
-    hand_over: &dyn Fn(Result<Vec<Thread>>),
-) -> Result<Duration> {
+fn stop_threads(memory: &Memory, deadline: Duration, hand_over: &dyn Fn(Result<Vec<Thread>>)) -> Result<Duration> {
     // Without the permission the stop only takes longer when the program keeps all processors busy.
     let _ = sys::raise_priority();
     sys::nap_exactly();
-    let mut tracees = Tracees::new(memory, waits);
+    // Before the clock starts: the program runs meanwhile.
+    let waits = Waits::look(memory.pid());
+    let mut tracees = Tracees::new(memory, &waits);
     let began = Instant::now();
     hand_over(tracees.stop_all(began + deadline));
     tracees.release()?;

@@ -40,6 +40,11 @@ impl Waits {
         let mut out = Waits::default();
         for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let Some(tid) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // Asked first, as it says so at once: for the number of the call the kernel waits until the thread sleeps.
+            let place = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
+            if !["ep_poll", "epoll_wait"].iter().any(|function| place.contains(function)) {
+                continue;
+            }
             let call = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
             if has_limit(&call)
                 && let Some(moment) = Moment::read(pid, tid)
