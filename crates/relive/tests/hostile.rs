@@ -319,7 +319,7 @@ fn executables_are_copied() {
     let copy = move |bytes: &[u8]| {
         let exe = Snapshot::read(Bytes::new(bytes.to_vec())).ok()?;
         let running = Running::new(Arc::new(exe), Slide::default(), old.clone());
-        update::steps(&running, bytes, &new, &mut Everything).ok().map(|steps| steps.len())
+        update::steps(&running, &new, &mut Everything).ok().map(|steps| steps.len())
     };
     assert!(copy(&small_executable()).is_some_and(|steps| steps > 10), "a copy can be made unharmed");
     survives("copy", vec![tables::seed("small", small_executable())], 20_000, move |bytes| {
@@ -496,7 +496,6 @@ fn examine(at: LiveAddr, size: u64, distance: u64, code: &[u8]) {
 /// Everything between an object and an image, with unharmed partners.
 struct World {
     exe: Arc<Snapshot>,
-    bytes: Vec<u8>,
     objects: Vec<NewObject>,
     /// Those after the edit.
     after: Vec<NewObject>,
@@ -506,8 +505,7 @@ struct World {
 impl World {
     fn new() -> World {
         let before = &program()[0];
-        let bytes = fs::read(&before.output).unwrap();
-        let exe = Snapshot::read(Bytes::new(bytes.clone())).unwrap();
+        let exe = Snapshot::read(Bytes::new(fs::read(&before.output).unwrap())).unwrap();
         let read = |(cgu, path): &(String, std::path::PathBuf)| new_object(cgu, &fs::read(path).unwrap()).unwrap();
         let objects: Vec<_> = before.objects.iter().map(read).collect();
         let after = program()[1].objects.iter().map(read).collect();
@@ -517,7 +515,7 @@ impl World {
             let facts = FunctionFacts { erased: abi ^ 1, abi, method_abi, order: at as u64 };
             (NameId::of(&function.linkage_name), facts)
         });
-        World { exe: Arc::new(exe), bytes, after, facts: Arc::new(facts.collect()), objects }
+        World { exe: Arc::new(exe), after, facts: Arc::new(facts.collect()), objects }
     }
 
     /// The image for an edit that turns `old` of the codegen unit `cgu` into `new`.
@@ -539,7 +537,7 @@ impl World {
         let running = Running::new(Arc::clone(&self.exe), Slide::default(), self.objects.clone());
         let others = self.after.iter().filter(|object| object.cgu != cgu).cloned();
         let current: Vec<_> = others.chain([new]).collect();
-        let steps = update::steps(&running, &self.bytes, &current, &mut Everything)?;
+        let steps = update::steps(&running, &current, &mut Everything)?;
         Ok(steps.len())
     }
 }

@@ -76,7 +76,10 @@ fn linking(root: &Path, findings: &mut Vec<Finding>) {
     if let Some((place, _)) = of_variables.chain(of_files).find(|(_, text)| text.contains("+crt-static")) {
         findings.push(Finding::limited(
             "linking",
-            format!("`+crt-static` in `{place}`: where it is in force, programs are linked statically and edits are refused (`no-agent`)"),
+            format!(
+                "`+crt-static` in `{place}`: where it is in force, programs are linked statically and edits are refused \
+                 (`no-agent`)"
+            ),
             "remove it where programs are edited",
         ));
     }

@@ -38,24 +38,23 @@ const THREAD_POINTER: u64 = 1 << 44;
 /// Where a weak symbol lies that nothing defines. Out of reach too, so that its address comes from a word, which holds 0.
 const NOWHERE: u64 = 1 << 45;
 
-/// Steps that make the copy of the executable in `data`, which was linked from the objects of `original` and is described
-/// at slide 0 there. `current` are the objects of the newest build.
+/// Steps that make the copy of the executable of `original`, which is described at slide 0 there, with the objects that it was
+/// linked from. `current` are the objects of the newest build.
 ///
 /// # Errors
 /// If such a copy cannot have what was built, naming the reason.
 pub fn steps<'d>(
-    original: &Running,
-    data: &'d [u8],
+    original: &'d Running,
     current: &[NewObject],
     libraries: &mut dyn Libraries,
 ) -> Result<Vec<FileStep<'d>>, LinkError> {
+    let data: &[u8] = original.exe.data();
     let exchange = Exchange::between(original, current);
     if exchange.is_nothing() {
         return Ok(vec![FileStep::Write(0, data.into())]);
     }
     let exe = Exe::read(data)?;
-    let mut draft = Draft::empty(original, &exe);
-    draft.stay.clone_from(&exchange.keys);
+    let mut draft = Draft::empty(original, &exe, &exchange.keys);
     for object in &exchange.new {
         draft.check_sections(object, |_| false)?;
         draft.globals.add(&draft.objects, object, false);
@@ -125,7 +124,7 @@ struct Draft<'a, 'd> {
     /// Members that were taken, by name.
     members: FxHashSet<String>,
     /// Objects that both builds have, of which parts that the executable has not got may come along.
-    stay: FxHashSet<ObjectKey>,
+    stay: &'a FxHashSet<ObjectKey>,
     /// What comes along.
     kept: BTreeSet<Part>,
     /// Parts of members that the executable has already.
@@ -163,14 +162,14 @@ fn address(live: &Live) -> u64 {
 }
 
 impl<'a, 'd> Draft<'a, 'd> {
-    fn empty(original: &'a Running, exe: &'a Exe<'d>) -> Draft<'a, 'd> {
+    fn empty(original: &'a Running, exe: &'a Exe<'d>, stay: &'a FxHashSet<ObjectKey>) -> Draft<'a, 'd> {
         Draft {
             original,
             exe,
             objects: Vec::new(),
             globals: Globals::default(),
             members: FxHashSet::default(),
-            stay: FxHashSet::default(),
+            stay,
             kept: BTreeSet::new(),
             bound: BTreeMap::new(),
             in_place: BTreeMap::new(),

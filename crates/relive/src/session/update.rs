@@ -142,9 +142,9 @@ impl Place {
         objects: &[NewObject],
         libraries: &mut KnownLibraries,
     ) -> Result<(), Error> {
-        let steps = update::steps(original, original.exe.data(), objects, libraries);
+        let steps = update::steps(original, objects, libraries);
         let steps = steps.map_err(|why| Error::Denied(format!("the copy cannot be made: {why}")))?;
-        let now = self.now()?;
+        let now = FileId::of(&self.file).map_err(|why| Error::file(&self.file, "look at", why))?;
         let is_running = now == self.running;
         let is_built = FileId::of(&self.built).is_ok_and(|built| built == now);
         if !is_running && !is_built && self.ours != Some(now) {
@@ -167,10 +167,6 @@ impl Place {
         }
         self.ours = Some(written);
         Ok(())
-    }
-
-    fn now(&self) -> Result<FileId, Error> {
-        FileId::of(&self.file).map_err(|why| Error::file(&self.file, "look at", why))
     }
 
     fn exchange(&self, new: &Path) -> Result<(), Error> {

@@ -34,7 +34,8 @@ const SIZE_MAX: u64 = 1 << 30;
 /// What alignments can leave between things, in bytes: the largest one, 64 KiB, a hundred times.
 const GAPS_MAX: u64 = 100 << 16;
 
-/// More thread-locals than an edit brings, in bytes: those that begin as zeroes take room in the file, because the old ones come behind them.
+/// More thread-locals than an edit brings, in bytes: those that begin as zeroes take room in the file, because the old ones
+/// come behind them.
 const THREADS_MAX: u64 = 1 << 20;
 
 /// The thread-local block that threads begin with, where there are new thread-locals: they lie before the old ones, which keep
